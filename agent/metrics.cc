@@ -1,0 +1,17 @@
+#include "agent/metrics.h"
+
+namespace signet::agent {
+
+Metrics::Metrics(telemetry::Metrics& registry)
+    : attestations(registry.AddCounter("workload_attestations_total", "Workload attestations that gave selectors")),
+      attestations_refused(registry.AddCounter("workload_attestations_refused_total", "Callers that could not be pinned")),
+      x509_rotations(registry.AddCounter("x509_rotations_total", "X.509-SVIDs renewed")),
+      jwt_cache_hits(registry.AddCounter("jwt_cache_hits_total", "JWT-SVIDs served from memory")),
+      jwt_mints(registry.AddCounter("jwt_mints_total", "JWT-SVIDs asked of the server")),
+      sync_failures(registry.AddCounter("sync_failures_total", "Lost or refused connections to the server")),
+      workload_connections(registry.AddGauge("workload_connections", "Open connections on the workload socket")),
+      x509_svids(registry.AddGauge("x509_svids", "X.509-SVIDs held")),
+      entries(registry.AddGauge("entries", "Registration entries of this agent")),
+      last_sync_seconds(registry.AddGauge("last_sync_seconds", "Unix time of the last message from the server")) {}
+
+}  // namespace signet::agent

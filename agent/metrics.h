@@ -1,0 +1,15 @@
+// Every metric of signet-agent, by name, in one place.
+#pragma once
+
+#include "common/telemetry/metrics.h"
+
+namespace signet::agent {
+
+struct Metrics {
+  explicit Metrics(telemetry::Metrics& registry);
+
+  telemetry::Counter attestations, attestations_refused, x509_rotations, jwt_cache_hits, jwt_mints, sync_failures;
+  telemetry::Gauge workload_connections, x509_svids, entries, last_sync_seconds;
+};
+
+}  // namespace signet::agent

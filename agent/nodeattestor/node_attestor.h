@@ -1,0 +1,21 @@
+// Seam, agent half: produces the evidence that proves this node. Runs on the synchroniser's thread; may block on files.
+#pragma once
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace signet::agent {
+
+class NodeAttestor {
+ public:
+  virtual ~NodeAttestor() = default;
+  virtual absl::string_view type() const = 0;  // "join_token", "x509pop": the wire's names
+  // Fresh evidence, read anew each time. kFailedPrecondition says what to put where.
+  virtual absl::StatusOr<std::string> Payload() = 0;
+  // The answer to a challenge of the server; attestors without challenges refuse with kFailedPrecondition.
+  virtual absl::StatusOr<std::string> Respond(absl::string_view challenge) = 0;
+};
+
+}  // namespace signet::agent

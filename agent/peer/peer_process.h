@@ -1,0 +1,58 @@
+// The process at the other end of an accepted Unix socket, pinned: a handle that notices PID reuse (W1 to W4).
+// Credentials and a pidfd are taken at accept; all facts are read after that; StillTheSame() is the last step before
+// anything secret is released. Errors refuse, always: kPermissionDenied. Thread-safe (immutable but for the descriptor).
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace signet::agent {
+
+class PeerProcess {
+ public:
+  virtual ~PeerProcess() = default;
+
+  // Of connect() time, from the kernel.
+  virtual pid_t pid() const = 0;
+  virtual uid_t uid() const = 0;
+  virtual gid_t gid() const = 0;
+
+  // Read from /proc/PID while the pidfd was alive before and after.
+  struct Facts {
+    uid_t uid = 0;
+    gid_t gid = 0;
+    std::vector<gid_t> supplementary_gids;
+    std::string executable;                // target of /proc/PID/exe
+    uint64_t executable_device = 0, executable_inode = 0;
+    std::string cgroup;                    // the 0:: line's path; "" when there is none
+    uint64_t start_time = 0;               // clock ticks after boot, field 22 of /proc/PID/stat
+    friend bool operator==(const Facts&, const Facts&) = default;
+  };
+  virtual absl::StatusOr<Facts> ReadFacts() const = 0;
+
+  // Alive, and uid, gid, executable inode and start time as in `before`. The last check before a secret is released.
+  virtual absl::Status StillTheSame(const Facts& before) const = 0;
+  virtual bool alive() const = 0;
+  // An open descriptor of the executable itself (O_RDONLY on /proc/PID/exe), for hashing. The caller closes it.
+  virtual absl::StatusOr<int> OpenExecutable() const = 0;
+};
+
+// How the peer of a socket is pinned. kAuto probes once at start: SO_PEERPIDFD (Linux 6.5), else pidfd_open together
+// with proof by NETLINK_SOCK_DIAG and /proc/PID/fd that this process holds the other end. kNoPeerPidfd forces the latter.
+enum class PinMethod { kAuto, kNoPeerPidfd };
+
+class PeerPinner {
+ public:
+  virtual ~PeerPinner() = default;
+  static absl::StatusOr<std::unique_ptr<PeerPinner>> Create(PinMethod method);
+  // `fd`: a connected AF_UNIX stream socket just accepted; stays the caller's.
+  virtual absl::StatusOr<std::shared_ptr<const PeerProcess>> Pin(int fd) const = 0;
+};
+
+}  // namespace signet::agent

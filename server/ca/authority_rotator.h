@@ -1,0 +1,43 @@
+// Keeps the authorities in order: two slots for X.509 and two for JWT, prepared / active / old, driven by the clock
+// (rotation.h decides, this does). An authority is journalled and published in the bundle before its first use. A restart
+// takes the authorities up again where the journal and the KeyManager agree; where they do not, it says so loudly and
+// makes new ones without touching what is still trusted.
+// Owns one worker thread. Thread-safe.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "common/concurrency/latest_value.h"
+#include "common/crypto/key.h"
+#include "common/keymanager/key_manager.h"
+#include "common/telemetry/health.h"
+#include "common/time/clock.h"
+#include "server/ca/certificate_authority.h"
+#include "server/datastore/data_store.h"
+
+namespace signet::server {
+
+class AuthorityRotator {
+ public:
+  struct Options {
+    std::string server_id;  // this server's own set of authorities; random, kept in data_dir
+    IssuePolicy policy;
+    crypto::KeyType x509_key_type = crypto::KeyType::kEcP256;
+    crypto::KeyType jwt_key_type = crypto::KeyType::kEcP256;
+  };
+
+  // Loads the journal and makes sure that an authority of each kind is active, durably; then starts the worker.
+  // All references must outlive it.
+  static absl::StatusOr<std::unique_ptr<AuthorityRotator>> Create(Options options, KeyManager& keys, JournalStore& journal,
+                                                                  BundleStore& bundles, telemetry::Health& health,
+                                                                  Clock& clock);
+  virtual ~AuthorityRotator() = default;
+
+  virtual const LatestValue<ActiveAuthorities>& authorities() const = 0;
+  // Runs one step now, for tests with a fake clock: what the worker does every 10 s.
+  virtual absl::Status Step() = 0;
+};
+
+}  // namespace signet::server

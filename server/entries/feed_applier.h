@@ -1,0 +1,24 @@
+// Brings an EntryIndex up to date with the database: all of it at start, then every change in commit order.
+// One worker thread, woken by the feed's wake-up, with a 1 s poll as the safety net.
+#pragma once
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/time/clock.h"
+#include "server/datastore/data_store.h"
+#include "server/entries/entry_index.h"
+
+namespace signet::server {
+
+class FeedApplier {
+ public:
+  virtual ~FeedApplier() = default;
+  // Loads everything (in pages, under one feed position), then follows. References must outlive it.
+  static absl::StatusOr<std::unique_ptr<FeedApplier>> Create(DataStore& store, EntryIndex& index, Clock& clock);
+  // Waits until the index has applied the feed up to `seq`, or `timeout`. True when it has.
+  virtual bool WaitFor(uint64_t seq, absl::Duration timeout) = 0;
+};
+
+}  // namespace signet::server

@@ -1,0 +1,31 @@
+# signet_proto_library(NAME ROOT <dir> MESSAGES a.proto ... SERVICES b.proto ...)
+# Compiles .proto files (paths relative to ROOT) into one static library. SERVICES also get gRPC stubs; those headers
+# are included by .cc files only. Generated code is compiled with warnings off: it is not ours.
+find_program(SIGNET_GRPC_CPP_PLUGIN grpc_cpp_plugin REQUIRED)
+
+function(signet_proto_library name)
+  cmake_parse_arguments(arg "" "ROOT" "MESSAGES;SERVICES" ${ARGN})
+  set(out ${CMAKE_CURRENT_BINARY_DIR})
+  set(generated)
+  foreach(file IN LISTS arg_MESSAGES arg_SERVICES)
+    string(REGEX REPLACE "\\.proto$" "" stem ${file})
+    set(products ${out}/${stem}.pb.cc ${out}/${stem}.pb.h)
+    set(grpc)
+    if(file IN_LIST arg_SERVICES)
+      set(grpc --grpc_out=${out} --plugin=protoc-gen-grpc=${SIGNET_GRPC_CPP_PLUGIN})
+      list(APPEND products ${out}/${stem}.grpc.pb.cc ${out}/${stem}.grpc.pb.h)
+    endif()
+    add_custom_command(OUTPUT ${products}
+      COMMAND protobuf::protoc --cpp_out=${out} ${grpc} -I${arg_ROOT} ${arg_ROOT}/${file}
+      DEPENDS ${arg_ROOT}/${file} VERBATIM)
+    list(APPEND generated ${products})
+  endforeach()
+  add_library(${name} STATIC ${generated})
+  target_include_directories(${name} SYSTEM PUBLIC ${out})
+  target_link_libraries(${name} PUBLIC protobuf::libprotobuf gRPC::grpc++)
+  target_compile_features(${name} PUBLIC cxx_std_20)
+  target_compile_options(${name} PRIVATE -w)
+  if(SIGNET_SANITIZE)
+    target_compile_options(${name} PRIVATE -fsanitize=${SIGNET_SANITIZE})
+  endif()
+endfunction()
