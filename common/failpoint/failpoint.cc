@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <map>
 #include <mutex>
@@ -26,18 +27,25 @@ class Registry {
  public:
   Registry() {
     const char* text = std::getenv("SIGNET_FAILPOINT");
-    if (text == nullptr) return;
+    if (text != nullptr) Arm(text);
+  }
+
+  void Arm(absl::string_view text) {
+    std::lock_guard lock(mutex_);
+    armed_.clear();
     for (absl::string_view item : absl::StrSplit(text, ',', absl::SkipEmpty())) {
       const std::pair<absl::string_view, absl::string_view> rule = absl::StrSplit(item, absl::MaxSplits('=', 1));
-      const std::pair<absl::string_view, absl::string_view> action = absl::StrSplit(rule.second, absl::MaxSplits('@', 1));
+      const std::pair<absl::string_view, absl::string_view> action =
+          absl::StrSplit(rule.second, absl::MaxSplits('@', 1));
       Armed armed{std::string(action.first)};
       if (!action.second.empty() && !absl::SimpleAtoi(action.second, &armed.at)) armed.at = 0;
       armed_[std::string(rule.first)] = armed;
     }
+    any_ = !armed_.empty();
   }
 
   absl::Status Pass(absl::string_view name) {
-    if (armed_.empty()) return absl::OkStatus();
+    if (!any_.load(std::memory_order_relaxed)) return absl::OkStatus();
     std::lock_guard lock(mutex_);
     auto it = armed_.find(std::string(name));
     if (it == armed_.end()) return absl::OkStatus();
@@ -50,14 +58,18 @@ class Registry {
  private:
   std::mutex mutex_;
   std::map<std::string, Armed> armed_;
+  std::atomic<bool> any_{false};
 };
+
+Registry& TheRegistry() {
+  static Registry registry;
+  return registry;
+}
 
 }  // namespace
 
-absl::Status Pass(absl::string_view name) {
-  static Registry registry;
-  return registry.Pass(name);
-}
+absl::Status Pass(absl::string_view name) { return TheRegistry().Pass(name); }
+void Arm(absl::string_view rules) { TheRegistry().Arm(rules); }
 
 }  // namespace signet::failpoint
 #endif

@@ -12,7 +12,9 @@
 
 namespace signet::failpoint {
 absl::Status Pass(absl::string_view name);  // thread-safe; kills the process itself when armed so
-}
+// Replaces what the environment armed, for tests within one process (a child after fork, too). Empty disarms all.
+void Arm(absl::string_view rules);
+}  // namespace signet::failpoint
 #define SIGNET_FAILPOINT(name) (void)::signet::failpoint::Pass(name)
 #define SIGNET_FAILPOINT_STATUS(name)                                                             \
   do {                                                                                            \
