@@ -1,0 +1,159 @@
+#include "common/json/json.h"
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include <boost/json/basic_parser_impl.hpp>
+#include <boost/json/value.hpp>
+#include <boost/json/value_stack.hpp>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+
+namespace signet::json {
+namespace {
+
+using boost::json::error_code;
+using boost::json::string_view;
+
+constexpr size_t kMaxDepth = 16;
+
+// The keys of one open object. Most objects are small: a scan beats a hash there, and nothing is quadratic beyond it.
+class Keys {
+ public:
+  void Clear() {
+    few_.clear();
+    many_.clear();
+  }
+  // False when `key` was there already.
+  bool Insert(const std::string& key) {
+    if (few_.size() < kFew) {
+      for (const std::string& k : few_) {
+        if (k == key) return false;
+      }
+      few_.push_back(key);
+      return true;
+    }
+    if (many_.empty()) many_.insert(few_.begin(), few_.end());
+    return many_.insert(key).second;
+  }
+
+ private:
+  static constexpr size_t kFew = 16;
+  std::vector<std::string> few_;
+  absl::flat_hash_set<std::string> many_;
+};
+
+// What Boost's parser calls. Returning false stops it; `refusal` then says why.
+class StrictHandler {
+ public:
+  static constexpr size_t max_object_size = 10'000;
+  static constexpr size_t max_array_size = 100'000;
+  static constexpr size_t max_key_size = 4096;
+  static constexpr size_t max_string_size = size_t{1} << 26;  // the cap on the whole text is what bounds strings
+
+  const char* refusal() const { return refusal_; }
+  boost::json::value Release() { return stack_.release(); }
+
+  bool on_document_begin(error_code&) {
+    stack_.reset();
+    return true;
+  }
+  bool on_document_end(error_code&) { return true; }
+  bool on_object_begin(error_code&) {
+    if (open_objects_ == keys_.size()) keys_.emplace_back();
+    keys_[open_objects_++].Clear();
+    return true;
+  }
+  bool on_object_end(size_t n, error_code&) {
+    --open_objects_;
+    stack_.push_object(n);
+    return true;
+  }
+  bool on_array_begin(error_code&) { return true; }
+  bool on_array_end(size_t n, error_code&) {
+    stack_.push_array(n);
+    return true;
+  }
+  bool on_key_part(string_view part, size_t, error_code&) {
+    key_.append(part.data(), part.size());
+    return true;
+  }
+  bool on_key(string_view part, size_t, error_code& ec) {
+    key_.append(part.data(), part.size());
+    if (!keys_[open_objects_ - 1].Insert(key_)) return Refuse("duplicate key", ec);
+    stack_.push_key(string_view(key_.data(), key_.size()));
+    key_.clear();
+    return true;
+  }
+  bool on_string_part(string_view part, size_t, error_code&) {
+    text_.append(part.data(), part.size());
+    return true;
+  }
+  bool on_string(string_view part, size_t, error_code&) {
+    text_.append(part.data(), part.size());
+    stack_.push_string(string_view(text_.data(), text_.size()));
+    text_.clear();
+    return true;
+  }
+  bool on_number_part(string_view, error_code&) { return true; }
+  bool on_int64(int64_t number, string_view, error_code&) {
+    stack_.push_int64(number);
+    return true;
+  }
+  bool on_uint64(uint64_t number, string_view, error_code&) {
+    stack_.push_uint64(number);
+    return true;
+  }
+  bool on_double(double number, string_view, error_code& ec) {
+    if (!std::isfinite(number)) return Refuse("number out of range", ec);  // Boost reads 1e400 as infinity
+    stack_.push_double(number);
+    return true;
+  }
+  bool on_bool(bool value, error_code&) {
+    stack_.push_bool(value);
+    return true;
+  }
+  bool on_null(error_code&) {
+    stack_.push_null();
+    return true;
+  }
+  bool on_comment_part(string_view, error_code&) { return true; }
+  bool on_comment(string_view, error_code&) { return true; }
+
+ private:
+  bool Refuse(const char* why, error_code& ec) {
+    refusal_ = why;
+    ec = boost::json::error::syntax;
+    return false;
+  }
+
+  boost::json::value_stack stack_;
+  std::vector<Keys> keys_;  // by depth; storage is reused from object to object
+  size_t open_objects_ = 0;
+  std::string key_, text_;
+  const char* refusal_ = nullptr;
+};
+
+}  // namespace
+
+absl::StatusOr<boost::json::value> Parse(absl::string_view text, size_t max_bytes) {
+  if (text.size() > max_bytes) {
+    return absl::InvalidArgumentError(absl::StrCat("JSON: ", text.size(), " bytes, more than ", max_bytes));
+  }
+  boost::json::parse_options options;
+  options.max_depth = kMaxDepth;
+  boost::json::basic_parser<StrictHandler> parser(options);
+  error_code ec;
+  const size_t consumed = parser.write_some(false, text.data(), text.size(), ec);
+  if (!ec && consumed < text.size()) ec = boost::json::error::extra_data;
+  if (ec) {
+    const char* refusal = parser.handler().refusal();
+    return absl::InvalidArgumentError(
+        absl::StrCat("JSON: ", refusal != nullptr ? refusal : ec.message(), " at byte ", consumed));
+  }
+  return parser.handler().Release();
+}
+
+}  // namespace signet::json
