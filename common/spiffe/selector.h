@@ -13,8 +13,11 @@ namespace signet::spiffe {
 struct Selector {
   std::string type, value;
 
-  // kInvalidArgument: no colon, empty type, empty value, or over 4 KiB.
+  // kInvalidArgument: no colon, empty type, empty value, a control byte or space in the type, a NUL in the value, or over
+  // 4 KiB in all.
   static absl::StatusOr<Selector> Parse(absl::string_view text);
+  // The same rules for a selector that comes in two parts, where the type must hold no colon.
+  static absl::StatusOr<Selector> FromParts(absl::string_view type, absl::string_view value);
   std::string ToString() const { return absl::StrCat(type, ":", value); }
 
   friend bool operator==(const Selector&, const Selector&) = default;

@@ -18,6 +18,8 @@ class TrustDomain final {
 
   const std::string& name() const { return name_; }
   std::string IdString() const { return absl::StrCat("spiffe://", name_); }
+  // "a..b", ".a", "a.": legal, but Go's x509 package refuses a URI SAN with such a host. Warn who configures it.
+  bool has_empty_label() const;
 
   friend bool operator==(const TrustDomain&, const TrustDomain&) = default;
   friend auto operator<=>(const TrustDomain&, const TrustDomain&) = default;
