@@ -1,0 +1,1 @@
+"""The driver's parts: results, processes and waits, the systems under test, installers of the counterparts."""

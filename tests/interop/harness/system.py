@@ -1,0 +1,345 @@
+"""Servers and agents of both makes behind one shape, so that every suite runs against Signet, SPIRE or a mixture.
+
+A server has: address, admin_socket, trust_domain, bundle_pem(), join_token(), create_entry(), update_entry(),
+delete_entry(). An agent has: workload_socket, spiffe_id(), stop(). Neither is shared between threads.
+"""
+
+import json
+import os
+import secrets
+import urllib.error
+import urllib.request
+
+from . import toolchain
+from .process import Daemon, accepts, free_port, run, wait_until
+from .results import Failure, require
+
+TRUST_DOMAIN = "example.org"
+NODE_ID = f"spiffe://{TRUST_DOMAIN}/node"
+WORKLOAD_ID = f"spiffe://{TRUST_DOMAIN}/workload"
+# Short enough to see rotations in seconds, long enough that a slow machine never serves an expired one.
+WORKLOAD_TTL = 30
+MY_UID = f"unix:uid:{os.getuid()}"
+
+
+class X509Pop:
+    """A certificate authority and one leaf for the x509pop attestors, made by openssl."""
+
+    def __init__(self, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.ca, self.cert, self.key = folder / "ca.pem", folder / "leaf.pem", folder / "leaf.key"
+        ca_key, csr, extensions = folder / "ca.key", folder / "leaf.csr", folder / "leaf.ext"
+        extensions.write_text("basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n"
+                              "extendedKeyUsage=clientAuth\n")
+        run(["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", ca_key])
+        run(["openssl", "req", "-x509", "-new", "-key", ca_key, "-days", "2", "-subj", "/CN=interop pop ca", "-out", self.ca])
+        run(["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", self.key])
+        run(["openssl", "req", "-new", "-key", self.key, "-subj", "/CN=interop-node", "-out", csr])
+        run(["openssl", "x509", "-req", "-in", csr, "-CA", self.ca, "-CAkey", ca_key, "-CAcreateserial", "-days", "1",
+             "-extfile", extensions, "-out", self.cert])
+        self.key.chmod(0o600)
+
+
+class SpireCli:
+    """Administration through `spire-server`, which speaks to any server's admin socket."""
+
+    def __init__(self, binary, socket):
+        self._binary, self._socket = binary, socket
+
+    def call(self, *args, check=True, timeout=30):
+        return run([self._binary, *args, "-socketPath", self._socket], check=check, timeout=timeout)
+
+    def json(self, *args, **kw):
+        text = self.call(*args, "-output", "json", **kw).stdout
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise Failure(f"spire-server {' '.join(map(str, args))} printed no JSON: {text[:200]!r}") from None
+
+    def join_token(self, spiffe_id):
+        return self.json("token", "generate", "-spiffeID", spiffe_id)["value"]
+
+    def create_entry(self, spiffe_id, selectors, parent_id=NODE_ID, dns=(), x509_ttl=WORKLOAD_TTL, hint=""):
+        args = ["-spiffeID", spiffe_id, "-parentID", parent_id, "-x509SVIDTTL", x509_ttl]
+        args += [a for s in selectors for a in ("-selector", s)] + [a for d in dns for a in ("-dns", d)]
+        args += ["-hint", hint] if hint else []
+        return single_entry(self.json("entry", "create", *args))
+
+    def update_entry(self, entry_id, spiffe_id, selectors, parent_id=NODE_ID, dns=(), x509_ttl=WORKLOAD_TTL):
+        args = ["-entryID", entry_id, "-spiffeID", spiffe_id, "-parentID", parent_id, "-x509SVIDTTL", x509_ttl]
+        args += [a for s in selectors for a in ("-selector", s)] + [a for d in dns for a in ("-dns", d)]
+        return single_entry(self.json("entry", "update", *args))
+
+    def delete_entry(self, entry_id):
+        self.call("entry", "delete", "-entryID", entry_id)
+
+    def bundle_pem(self):
+        return self.call("bundle", "show", "-format", "pem").stdout
+
+    def bundle_spiffe(self):
+        return self.call("bundle", "show", "-format", "spiffe").stdout
+
+
+class SignetCli:
+    """Administration through `signet`."""
+
+    def __init__(self, binary, socket):
+        self._binary, self._socket = binary, socket
+
+    def call(self, *args, check=True, timeout=30):
+        return run([self._binary, *args, "--socket", self._socket], check=check, timeout=timeout)
+
+    def json(self, *args, **kw):
+        return json.loads(self.call(*args, "--output", "json", **kw).stdout)
+
+    def join_token(self, spiffe_id):
+        return self.json("token", "generate", "--spiffe-id", spiffe_id)["value"]
+
+    @staticmethod
+    def _fields(spiffe_id, selectors, parent_id, dns, x509_ttl):
+        args = ["--spiffe-id", spiffe_id, "--parent-id", parent_id, "--x509-ttl", f"{x509_ttl}s"]
+        return args + [a for s in selectors for a in ("--selector", s)] + [a for d in dns for a in ("--dns", d)]
+
+    def create_entry(self, spiffe_id, selectors, parent_id=NODE_ID, dns=(), x509_ttl=WORKLOAD_TTL, hint=""):
+        args = self._fields(spiffe_id, selectors, parent_id, dns, x509_ttl) + (["--hint", hint] if hint else [])
+        return single_entry(self.json("entry", "create", *args))
+
+    def update_entry(self, entry_id, spiffe_id, selectors, parent_id=NODE_ID, dns=(), x509_ttl=WORKLOAD_TTL):
+        args = self._fields(spiffe_id, selectors, parent_id, dns, x509_ttl)
+        return single_entry(self.json("entry", "update", "--id", entry_id, *args))
+
+    def delete_entry(self, entry_id):
+        self.call("entry", "delete", "--id", entry_id)
+
+    def bundle_pem(self):
+        return self.call("bundle", "show", "--format", "pem").stdout
+
+    def bundle_spiffe(self):
+        return self.call("bundle", "show", "--format", "spiffe").stdout
+
+
+def single_entry(answer):
+    """The one entry of a batch answer, whose status must be OK; SPIRE and Signet print the same protobuf JSON."""
+    results = answer["results"]
+    require(len(results) == 1, f"expected one result, got {answer}")
+    require(not results[0]["status"].get("code"), f"entry refused: {results[0]['status']}")
+    return results[0]["entry"]
+
+
+class SpireServer:
+    make = "spire"
+
+    def __init__(self, folder, x509_pop=None):
+        programs = toolchain.spire()
+        folder.mkdir(parents=True, exist_ok=True)
+        self.admin_socket = folder / "admin.sock"
+        self.port = free_port()
+        self.cli = SpireCli(programs / "spire-server", self.admin_socket)
+        pop = f'NodeAttestor "x509pop" {{ plugin_data {{ ca_bundle_path = "{x509_pop.ca}" }} }}' if x509_pop else ""
+        config = folder / "server.conf"
+        config.write_text(f"""
+server {{
+  bind_address = "127.0.0.1"
+  bind_port = "{self.port}"
+  socket_path = "{self.admin_socket}"
+  trust_domain = "{TRUST_DOMAIN}"
+  data_dir = "{folder}"
+  log_level = "DEBUG"
+  default_jwt_svid_ttl = "5m"
+  jwt_issuer = "https://id.example.org"
+  experimental {{ cache_reload_interval = "1s" }}
+}}
+plugins {{
+  DataStore "sql" {{ plugin_data {{ database_type = "sqlite3" connection_string = "{folder}/server.sqlite3" }} }}
+  KeyManager "memory" {{ plugin_data {{}} }}
+  NodeAttestor "join_token" {{ plugin_data {{}} }}
+  {pop}
+}}
+""")
+        self.daemon = Daemon("spire-server", [programs / "spire-server", "run", "-config", config], folder / "server.log")
+        wait_until("healthy spire-server",
+                   lambda: accepts(self.admin_socket) and self.cli.call("healthcheck", check=False).returncode == 0,
+                   daemons=[self.daemon])
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.port}"
+
+    def stop(self):
+        return self.daemon.stop()
+
+
+class SignetServer:
+    make = "signet"
+
+    def __init__(self, folder, x509_pop=None):
+        programs = toolchain.signet()
+        folder.mkdir(parents=True, exist_ok=True)
+        self.admin_socket = folder / "run" / "admin.sock"
+        self.port, self._http = free_port(), free_port()
+        if (programs / "signet").exists():
+            self.cli = SignetCli(programs / "signet", self.admin_socket)
+        else:
+            self.cli = SpireCli(toolchain.spire() / "spire-server", self.admin_socket)
+        pop = f"\n  x509_pop: {{ca_bundle_path: {x509_pop.ca}}}" if x509_pop else ""
+        config = folder / "server.yaml"
+        config.write_text(f"""
+trust_domain: {TRUST_DOMAIN}
+data_dir: {folder}/data
+listen: 127.0.0.1:{self.port}
+admin_socket: {self.admin_socket}
+http: {{listen: 127.0.0.1:{self._http}}}
+log: {{level: debug, format: text}}
+jwt_issuer: https://id.example.org/spiffe
+datastore: {{sqlite: {{path: server.db}}}}
+key_manager: {{disk: {{path: keys}}}}
+node_attestors:
+  join_token: {{}}{pop}
+""")
+        self.daemon = Daemon("signet-server", [programs / "signet-server", "run", "--config", config], folder / "server.log")
+        wait_until("ready signet-server", lambda: accepts(self.admin_socket) and http_ok(self._http, "/readyz"),
+                   daemons=[self.daemon])
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.port}"
+
+    def stop(self):
+        return self.daemon.stop()
+
+
+class SpireAgent:
+    make = "spire"
+
+    def __init__(self, folder, server, token=None, x509_pop=None):
+        programs = toolchain.spire()
+        folder.mkdir(parents=True, exist_ok=True)
+        self.workload_socket = folder / "w" / "api.sock"
+        self.admin_socket = folder / "admin" / "admin.sock"
+        bundle = folder / "bundle.pem"
+        bundle.write_text(server.cli.bundle_pem())
+        if x509_pop:
+            attestor = (f'NodeAttestor "x509pop" {{ plugin_data {{ private_key_path = "{x509_pop.key}" '
+                        f'certificate_path = "{x509_pop.cert}" }} }}')
+        else:
+            attestor = 'NodeAttestor "join_token" { plugin_data {} }'
+        config = folder / "agent.conf"
+        config.write_text(f"""
+agent {{
+  data_dir = "{folder}"
+  log_level = "DEBUG"
+  server_address = "127.0.0.1"
+  server_port = "{server.port}"
+  socket_path = "{self.workload_socket}"
+  admin_socket_path = "{self.admin_socket}"
+  trust_bundle_path = "{bundle}"
+  trust_domain = "{TRUST_DOMAIN}"
+  {f'join_token = "{token}"' if token else ""}
+  experimental {{ sync_interval = "1s" }}
+}}
+plugins {{
+  KeyManager "memory" {{ plugin_data {{}} }}
+  {attestor}
+  WorkloadAttestor "unix" {{ plugin_data {{}} }}
+}}
+""")
+        self.daemon = Daemon("spire-agent", [programs / "spire-agent", "run", "-config", config], folder / "agent.log")
+        wait_until("healthy spire-agent",
+                   lambda: accepts(self.workload_socket) and run(
+                       [programs / "spire-agent", "healthcheck", "-socketPath", self.workload_socket],
+                       check=False).returncode == 0,
+                   daemons=[self.daemon, server.daemon])
+
+    def serves(self):
+        """Whether a process of this user is given an X.509-SVID."""
+        return run([toolchain.spire() / "spire-agent", "api", "fetch", "x509", "-socketPath", self.workload_socket],
+                   check=False).returncode == 0
+
+    def stop(self):
+        return self.daemon.stop()
+
+
+class SignetAgent:
+    make = "signet"
+
+    def __init__(self, folder, server, token=None, x509_pop=None):
+        programs = toolchain.signet()
+        folder.mkdir(parents=True, exist_ok=True)
+        self.workload_socket = folder / "w" / "api.sock"
+        self.admin_socket = folder / "admin" / "admin.sock"
+        self._http = free_port()
+        bundle = folder / "bundle.pem"
+        bundle.write_text(server.cli.bundle_pem())
+        if x509_pop:
+            attestor = f"{{x509_pop: {{private_key_path: {x509_pop.key}, certificate_path: {x509_pop.cert}}}}}"
+        else:
+            token_file = folder / "token"
+            token_file.touch(0o600)
+            token_file.write_text(token + "\n")
+            attestor = f"{{join_token: {{token_file: {token_file}}}}}"
+        config = folder / "agent.yaml"
+        config.write_text(f"""
+trust_domain: {TRUST_DOMAIN}
+data_dir: {folder}/data
+server_address: {server.address}
+workload_socket: {self.workload_socket}
+admin_socket: {self.admin_socket}
+http: {{listen: 127.0.0.1:{self._http}}}
+log: {{level: debug, format: text}}
+bootstrap: {{trust_bundle_path: {bundle}}}
+node_attestor: {attestor}
+workload_attestors: {{unix: {{discover_path: true}}}}
+""")
+        self.daemon = Daemon("signet-agent", [programs / "signet-agent", "run", "--config", config], folder / "agent.log")
+        wait_until("ready signet-agent", lambda: accepts(self.workload_socket) and http_ok(self._http, "/readyz"),
+                   daemons=[self.daemon, server.daemon])
+
+    def serves(self):
+        """Whether a process of this user is given an X.509-SVID."""
+        return run([toolchain.signet() / "signet", "svid", "fetch", "--socket", self.workload_socket], check=False).returncode == 0
+
+    def stop(self):
+        return self.daemon.stop()
+
+
+SERVERS = {"spire": SpireServer, "signet": SignetServer}
+AGENTS = {"spire": SpireAgent, "signet": SignetAgent}
+
+
+class System:
+    """A server and an agent attested by join token, with one entry for processes of this user.
+
+    `entry` is the workload's: WORKLOAD_ID, two DNS names, a hint and WORKLOAD_TTL.
+    """
+
+    def __init__(self, folder, server_make, agent_make):
+        folder = folder / f"{server_make[:2]}-{agent_make[:2]}-{secrets.token_hex(2)}"
+        self.server = SERVERS[server_make](folder / "s")
+        self.agent = AGENTS[agent_make](folder / "a", self.server, token=self.server.cli.join_token(NODE_ID))
+        self.entry = self.server.cli.create_entry(
+            WORKLOAD_ID, [MY_UID], dns=["workload.example.org", "workload"], hint="internal")
+        # SPIRE tells workloads "no identity issued" until its agent has polled, and not every client asks again.
+        wait_until("SVID of the shared entry", self.agent.serves, daemons=[self.agent.daemon, self.server.daemon])
+
+    def environment(self):
+        """What a client program of any language is told."""
+        return {
+            "SPIFFE_ENDPOINT_SOCKET": f"unix://{self.agent.workload_socket}",
+            "INTEROP_SPIFFE_ID": WORKLOAD_ID,
+            "INTEROP_TRUST_DOMAIN": TRUST_DOMAIN,
+            "INTEROP_HINT": "internal",
+        }
+
+    def stop(self):
+        self.agent.stop()
+        self.server.stop()
+
+
+def http_ok(port, path):
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as answer:
+            return answer.status == 200
+    except urllib.error.HTTPError as error:
+        raise Failure(f"{path} answered {error.code}: {error.read(500).decode(errors='replace')}") from None
+    except OSError as error:
+        raise Failure(f"{path}: {error}") from None

@@ -1,0 +1,47 @@
+"""The client libraries. Each program prints CHECK lines, which become ours."""
+
+import os
+
+from harness import toolchain
+from harness.process import run
+from harness.results import require
+
+_ROTATIONS = 3
+
+
+def go(results, context):
+    binary = toolchain.go_programs() / "workload"
+    system = context.system()
+    run_program(results, [binary], {**system.environment(), "INTEROP_ROTATIONS": str(_ROTATIONS), "INTEROP_TIMEOUT": "150s"}, 170)
+
+
+def python(results, context):
+    interpreter = toolchain.python()
+    run_program(results, [interpreter, toolchain.HERE / "python" / "workload.py"], context.system().environment(), 150)
+
+
+def rust(results, context):
+    program = toolchain.rust_program()
+    run_program(results, [program], context.system().environment(), 150)
+
+
+def java(results, context):
+    command = toolchain.java_command()
+    run_program(results, command, context.system().environment(), 180)
+
+
+def run_program(results, argv, env, timeout):
+    """Runs a program that reports CHECK lines; it must report some, say it is done, and agree with its exit code."""
+    done = run(argv, timeout=timeout, env=env, check=False)
+    passed = failed = 0
+    for line in done.stdout.splitlines():
+        if line.startswith("CHECK PASS "):
+            passed += 1
+            results.ok(line.removeprefix("CHECK PASS "))
+        elif line.startswith("CHECK FAIL "):
+            failed += 1
+            name, _, why = line.removeprefix("CHECK FAIL ").partition(": ")
+            results.fail(name, why)
+    with results.check("ran_to_its_end"):
+        require("CHECK DONE" in done.stdout.splitlines() and passed + failed > 0 and (done.returncode == 0) == (failed == 0),
+                f"{os.path.basename(str(argv[0]))} exited {done.returncode} after {passed + failed} checks: {done.stderr[-800:]}")

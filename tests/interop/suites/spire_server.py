@@ -1,0 +1,38 @@
+"""The agent under test against SPIRE's server: it attests by join token and x509pop, polls, and serves."""
+
+from harness.process import wait_until
+from harness.results import require
+from harness.system import AGENTS, NODE_ID, TRUST_DOMAIN, SpireServer, X509Pop
+from suites.spire_agent import follow_changes
+from suites.workload import ids
+
+_BASE = f"spiffe://{TRUST_DOMAIN}"
+
+
+def run(results, context):
+    folder = context.folder("sserver")
+    pop = X509Pop(folder / "pop")
+    server = SpireServer(folder / "s", x509_pop=pop)
+    make = AGENTS[context.agent]
+    try:
+        with results.check("join_token_attests", abort=True):
+            agent = make(folder / "join", server, token=server.cli.join_token(NODE_ID))
+        try:
+            with results.check("agent_is_listed"):
+                agents = server.cli.json("agent", "list")["agents"]
+                require([a["attestation_type"] for a in agents] == ["join_token"], f"{agents}")
+            follow_changes(results, server, agent, NODE_ID, "join_token")
+        finally:
+            agent.stop()
+
+        with results.check("x509pop_attests", abort=True):
+            agent = make(folder / "pop-agent", server, x509_pop=pop)
+        try:
+            with results.check("x509pop_serves_an_svid"):
+                server.cli.create_entry(f"{_BASE}/pop-node", ["x509pop:subject:cn:interop-node"], parent_id=f"{_BASE}/spire/server")
+                server.cli.create_entry(f"{_BASE}/pop", [context.selector], parent_id=f"{_BASE}/pop-node")
+                wait_until("SVID of the entry", lambda: ids(agent) == {"/pop"}, daemons=[agent.daemon, server.daemon])
+        finally:
+            agent.stop()
+    finally:
+        server.stop()
