@@ -1,0 +1,28 @@
+// A YAML document as a plain tree with line numbers: what load.cc turns into a message. JSON is YAML.
+// Refused, so that hostile text costs no more than its own size: over 1 MiB, depth over 32, anchors and aliases,
+// tags, a second document.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace signet::config {
+
+struct YamlNode {
+  enum class Kind { kNull, kScalar, kSequence, kMapping };
+  Kind kind = Kind::kNull;
+  int line = 1;  // from 1
+  std::string scalar;
+  bool quoted = false;
+  std::vector<YamlNode> items;                         // kSequence
+  std::vector<std::pair<YamlNode, YamlNode>> members;  // kMapping, in the order of the text
+};
+
+// kInvalidArgument: "name:line: what". Empty text is a kNull node.
+absl::StatusOr<YamlNode> ParseYaml(absl::string_view text, absl::string_view name);
+
+}  // namespace signet::config
