@@ -129,7 +129,7 @@ def single_entry(answer):
 class SpireServer:
     make = "spire"
 
-    def __init__(self, folder, x509_pop=None):
+    def __init__(self, folder, x509_pop=None, ca_ttl="24h"):
         programs = toolchain.spire()
         folder.mkdir(parents=True, exist_ok=True)
         self.admin_socket = folder / "admin.sock"
@@ -145,18 +145,24 @@ server {{
   trust_domain = "{TRUST_DOMAIN}"
   data_dir = "{folder}"
   log_level = "DEBUG"
+  ca_ttl = "{ca_ttl}"
   default_jwt_svid_ttl = "5m"
   jwt_issuer = "https://id.example.org"
   experimental {{ cache_reload_interval = "1s" }}
 }}
 plugins {{
   DataStore "sql" {{ plugin_data {{ database_type = "sqlite3" connection_string = "{folder}/server.sqlite3" }} }}
-  KeyManager "memory" {{ plugin_data {{}} }}
+  KeyManager "disk" {{ plugin_data {{ keys_path = "{folder}/keys.json" }} }}
   NodeAttestor "join_token" {{ plugin_data {{}} }}
   {pop}
 }}
 """)
-        self.daemon = Daemon("spire-server", [programs / "spire-server", "run", "-config", config], folder / "server.log")
+        self._command = ("spire-server", [programs / "spire-server", "run", "-config", config], folder / "server.log")
+        self.start()
+
+    def start(self):
+        """Starts it, the first time or again on what it has on disk, and waits until it is healthy."""
+        self.daemon = Daemon(*self._command)
         wait_until("healthy spire-server",
                    lambda: accepts(self.admin_socket) and self.cli.call("healthcheck", check=False).returncode == 0,
                    daemons=[self.daemon])
@@ -172,7 +178,7 @@ plugins {{
 class SignetServer:
     make = "signet"
 
-    def __init__(self, folder, x509_pop=None):
+    def __init__(self, folder, x509_pop=None, ca_ttl="24h"):
         programs = toolchain.signet()
         folder.mkdir(parents=True, exist_ok=True)
         self.admin_socket = folder / "run" / "admin.sock"
@@ -190,13 +196,19 @@ listen: 127.0.0.1:{self.port}
 admin_socket: {self.admin_socket}
 http: {{listen: 127.0.0.1:{self._http}}}
 log: {{level: debug, format: text}}
+ca: {{ttl: {ca_ttl}}}
 jwt_issuer: https://id.example.org/spiffe
 datastore: {{sqlite: {{path: server.db}}}}
 key_manager: {{disk: {{path: keys}}}}
 node_attestors:
   join_token: {{}}{pop}
 """)
-        self.daemon = Daemon("signet-server", [programs / "signet-server", "run", "--config", config], folder / "server.log")
+        self._command = ("signet-server", [programs / "signet-server", "run", "--config", config], folder / "server.log")
+        self.start()
+
+    def start(self):
+        """Starts it, the first time or again on what it has on disk, and waits until it is ready."""
+        self.daemon = Daemon(*self._command)
         wait_until("ready signet-server", lambda: accepts(self.admin_socket) and http_ok(self._http, "/readyz"),
                    daemons=[self.daemon])
 
@@ -309,15 +321,15 @@ AGENTS = {"spire": SpireAgent, "signet": SignetAgent}
 class System:
     """A server and an agent attested by join token, with one entry for processes of this user.
 
-    `entry` is the workload's: WORKLOAD_ID, two DNS names, a hint and WORKLOAD_TTL.
+    `entry` is the workload's: WORKLOAD_ID, two DNS names, a hint and `x509_ttl`.
     """
 
-    def __init__(self, folder, server_make, agent_make):
+    def __init__(self, folder, server_make, agent_make, ca_ttl="24h", x509_ttl=WORKLOAD_TTL):
         folder = folder / f"{server_make[:2]}-{agent_make[:2]}-{secrets.token_hex(2)}"
-        self.server = SERVERS[server_make](folder / "s")
+        self.server = SERVERS[server_make](folder / "s", ca_ttl=ca_ttl)
         self.agent = AGENTS[agent_make](folder / "a", self.server, token=self.server.cli.join_token(NODE_ID))
         self.entry = self.server.cli.create_entry(
-            WORKLOAD_ID, [MY_UID], dns=["workload.example.org", "workload"], hint="internal")
+            WORKLOAD_ID, [MY_UID], dns=["workload.example.org", "workload"], hint="internal", x509_ttl=x509_ttl)
         # SPIRE tells workloads "no identity issued" until its agent has polled, and not every client asks again.
         wait_until("SVID of the shared entry", self.agent.serves, daemons=[self.agent.daemon, self.server.daemon])
 

@@ -118,5 +118,5 @@ def _install(what, argv, cwd=None, env=None, registry=False, timeout=3600):
         raise Missing(f"{what}: {error}") from None
     if done.returncode == 0:
         return done.stdout
-    why = f"{what}: `{' '.join(argv)}` exited {done.returncode}: {last_lines(done.stderr or done.stdout, 8)}"
+    why = f"{what}: `{' '.join(argv)}` exited {done.returncode}: {last_lines(done.stderr or done.stdout, 3)[-600:]}"
     raise (Missing if registry or done.returncode == _NO_REGISTRY else Failure)(why)

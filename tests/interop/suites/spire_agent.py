@@ -1,5 +1,6 @@
 """SPIRE's agent against the server under test: it attests, serves, follows changes, and obeys a ban."""
 
+import json
 import re
 
 from harness import process, toolchain
@@ -29,6 +30,18 @@ def join_token(results, folder, server):
         agent = SpireAgent(folder / "join", server, token=token)
     try:
         follow_changes(results, server, agent, NODE_ID, "join_token")
+        with results.check("join_token_entry_among_1200"):
+            # Above 500 entries SPIRE's agent asks for entries page by page and by id (SyncAuthorizedEntries).
+            many(server, folder)
+            server.cli.create_entry(f"{_BASE}/one-of-many", [MY_UID], parent_id=NODE_ID)
+            wait_until("its SVID", lambda: ids(agent) == {"/one-of-many"}, timeout=60, daemons=[agent.daemon, server.daemon])
+        with results.check("join_token_agent_survives_a_server_restart"):
+            server.stop()
+            require(ids(agent) == {"/one-of-many"}, "nothing served while the server is away")
+            server.start()
+            server.cli.create_entry(f"{_BASE}/after-restart", [MY_UID], parent_id=NODE_ID)
+            wait_until("SVID of an entry made after it", lambda: ids(agent) == {"/one-of-many", "/after-restart"}, timeout=60,
+                       daemons=[agent.daemon, server.daemon])
         with results.check("join_token_banned_agent_ends"):
             cli = spire_cli(server)
             listed = cli.json("agent", "list", "-attestationType", "join_token")["agents"]
@@ -44,6 +57,18 @@ def join_token(results, folder, server):
                 r"code = (InvalidArgument|PermissionDenied)", second.tail(100)))
         finally:
             second.stop()
+
+
+def many(server, folder, count=1200):
+    """Entries for processes that do not exist, created and counted by SPIRE's CLI in its own batches and pages."""
+    path = folder / "many.json"
+    path.write_text(json.dumps({"entries": [
+        {"selectors": [{"type": "unix", "value": f"uid:{5000000 + n}"}], "spiffe_id": f"{_BASE}/many/{n}", "parent_id": NODE_ID}
+        for n in range(count)]}))
+    cli = spire_cli(server)
+    cli.call("entry", "create", "-data", path, timeout=120)
+    shown = {e["spiffe_id"]["path"] for e in cli.json("entry", "show", "-parentID", NODE_ID)["entries"]}
+    require(len([p for p in shown if p.startswith("/many/")]) == count, f"{len(shown)} shown")
 
 
 def spire_cli(server):

@@ -1,6 +1,6 @@
 // A workload on go-spiffe: sources, one-shot calls, refusals, and mutual TLS held up through several rotations.
 // The environment says what to expect: SPIFFE_ENDPOINT_SOCKET, INTEROP_SPIFFE_ID, INTEROP_HINT, INTEROP_ROTATIONS,
-// INTEROP_TIMEOUT.
+// INTEROP_AUTHORITIES, INTEROP_TIMEOUT.
 package main
 
 import (
@@ -17,6 +17,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/spiffe/go-spiffe/v2/proto/spiffe/workload"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"github.com/spiffe/go-spiffe/v2/spiffetls"
@@ -54,7 +56,7 @@ func main() {
 	defer jwtSource.Close()
 	checkJWT(ctx, jwtSource, want)
 	checkRefusals(ctx)
-	checkRotations(ctx, x509Source, want)
+	checkRotations(ctx, x509Source, jwtSource, want)
 	checks.Done()
 }
 
@@ -204,13 +206,11 @@ func checkRefusals(ctx context.Context) {
 }
 
 // checkRotations runs a spiffetls server and client, each with a source of its own, exchanging a line a few times a
-// second on new connections, until both have been rotated so many times. Every exchange must succeed, and one
-// connection opened before the first rotation must still carry data after the last.
-func checkRotations(ctx context.Context, serverSource *workloadapi.X509Source, want spiffeid.ID) {
-	rotations, err := strconv.Atoi(os.Getenv("INTEROP_ROTATIONS"))
-	if err != nil {
-		rotations = 3
-	}
+// second on new connections, until both have been rotated so many times and certificates of so many authorities were
+// seen. Every exchange must succeed, and one connection opened before the first rotation must still carry data after
+// the last. With more than one authority to see, JWT-SVIDs are fetched and validated all along too.
+func checkRotations(ctx context.Context, serverSource *workloadapi.X509Source, jwtSource *workloadapi.JWTSource, want spiffeid.ID) {
+	rotations, authorities := number("INTEROP_ROTATIONS", 3), number("INTEROP_AUTHORITIES", 1)
 	clientSource, err := workloadapi.NewX509Source(ctx)
 	checks.Need("second_x509source", err)
 	defer clientSource.Close()
@@ -240,48 +240,107 @@ func checkRotations(ctx context.Context, serverSource *workloadapi.X509Source, w
 	defer old.Close()
 	checks.Need("mtls_first_exchange", exchange(old))
 
-	serials := map[string]map[string]bool{"server": {}, "client": {}}
-	var early []string
+	sides := []*side{newSide("server", serverSource), newSide("client", clientSource)}
+	jwtKeys := map[string]bool{}
+	var stale, jwtFailure, failure error
 	exchanges := 0
-	failure := error(nil)
-	for failure == nil && (len(serials["server"]) <= rotations || len(serials["client"]) <= rotations) {
-		for side, source := range map[string]*workloadapi.X509Source{"server": serverSource, "client": clientSource} {
-			svid, err := source.GetX509SVID()
-			if err != nil {
-				failure = fmt.Errorf("%s source: %w", side, err)
-				break
+	enough := func() bool {
+		for _, s := range sides {
+			if len(s.serials) <= rotations || len(s.issuers) < authorities {
+				return false
 			}
-			leaf := svid.Certificates[0]
-			if err := validNow(leaf); err != nil {
-				early = append(early, fmt.Sprintf("%s: %v", side, err))
+		}
+		return authorities == 1 || len(jwtKeys) >= authorities
+	}
+	for failure == nil && !enough() {
+		for _, s := range sides {
+			if err := s.look(); err != nil && stale == nil {
+				stale = err
 			}
-			serials[side][leaf.SerialNumber.String()] = true
 		}
 		conn, err := dial()
 		if err == nil {
 			err = exchange(conn)
 			conn.Close()
 		}
-		if err != nil && failure == nil {
+		if err != nil {
 			failure = fmt.Errorf("exchange %d: %w", exchanges, err)
+			break
 		}
 		exchanges++
+		if authorities > 1 && exchanges%5 == 0 && jwtFailure == nil {
+			jwtFailure = oneJWT(ctx, jwtSource, jwtKeys)
+		}
 		select {
 		case <-ctx.Done():
-			failure = fmt.Errorf("after %d exchanges the server had %d and the client %d certificates: %w", exchanges,
-				len(serials["server"]), len(serials["client"]), ctx.Err())
+			failure = fmt.Errorf("after %d exchanges: server %v, client %v, %d JWT keys: %w", exchanges, sides[0], sides[1],
+				len(jwtKeys), ctx.Err())
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
-	checks.Report(fmt.Sprintf("mtls_through_%d_rotations", rotations), failure)
-	var stale error
-	if len(early) > 0 {
-		stale = errors.New(early[0])
-	}
+	checks.Report(fmt.Sprintf("mtls_through_%d_rotations_of_%d_authorities", rotations, authorities), failure)
 	checks.Report("no_expired_svid_between_rotations", stale)
 	checks.Report("mtls_old_connection_survives", exchange(old))
+	if authorities > 1 {
+		checks.Report("jwt_valid_through_key_rotations", jwtFailure)
+	}
 	listener.Close()
 	servers.Wait()
+}
+
+// side is what was seen of one source.
+type side struct {
+	name             string
+	source           *workloadapi.X509Source
+	serials, issuers map[string]bool
+}
+
+func newSide(name string, source *workloadapi.X509Source) *side {
+	return &side{name, source, map[string]bool{}, map[string]bool{}}
+}
+
+func (s *side) String() string {
+	return fmt.Sprintf("%d certificates of %d authorities", len(s.serials), len(s.issuers))
+}
+
+func (s *side) look() error {
+	svid, err := s.source.GetX509SVID()
+	if err == nil {
+		leaf := svid.Certificates[0]
+		s.serials[leaf.SerialNumber.String()] = true
+		s.issuers[string(leaf.AuthorityKeyId)] = true
+		err = validNow(leaf)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	return nil
+}
+
+// oneJWT fetches a JWT-SVID, validates it with the source's bundle as it is now, and notes the key that signed it.
+func oneJWT(ctx context.Context, source *workloadapi.JWTSource, keys map[string]bool) error {
+	svid, err := source.FetchJWTSVID(ctx, jwtsvid.Params{Audience: audience})
+	if err != nil {
+		return err
+	}
+	token := svid.Marshal()
+	if _, err := jwtsvid.ParseAndValidate(token, source, []string{audience}); err != nil {
+		return err
+	}
+	parsed, err := jwt.ParseSigned(token, []jose.SignatureAlgorithm{jose.ES256, jose.ES384, jose.RS256})
+	if err != nil {
+		return err
+	}
+	keys[parsed.Headers[0].KeyID] = true
+	return nil
+}
+
+func number(variable string, otherwise int) int {
+	value, err := strconv.Atoi(os.Getenv(variable))
+	if err != nil {
+		return otherwise
+	}
+	return value
 }
 
 func echo(conn io.ReadWriteCloser) {
