@@ -6,6 +6,7 @@ set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 
 target_include_directories(signet_options INTERFACE ${CMAKE_SOURCE_DIR})
 target_compile_options(signet_options INTERFACE -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion
+  -Wno-missing-field-initializers  # designated initialisers name what they set
   $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>)
 option(SIGNET_WERROR "Warnings are errors (set by the presets)" OFF)
 if(SIGNET_WERROR)
