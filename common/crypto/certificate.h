@@ -25,7 +25,8 @@ enum KeyUsage : uint16_t {
 
 class Certificate final {
  public:
-  // Refuses more than 16 KiB, trailing bytes, and a public key that PublicKey::ParseSpki refuses.
+  // Refuses more than 16 KiB, trailing bytes, an extension that stands twice or does not parse, and a public key that
+  // PublicKey::ParseSpki refuses: kInvalidArgument.
   static absl::StatusOr<Certificate> Parse(absl::string_view der);
   // One or more concatenated DER certificates, at most `max_count`; no stray bytes. Empty input: kInvalidArgument.
   static absl::StatusOr<std::vector<Certificate>> ParseChain(absl::string_view concatenated_der, size_t max_count = 16);
@@ -34,20 +35,20 @@ class Certificate final {
   const std::string& der() const;
   std::string Pem() const;
   const PublicKey& public_key() const;
-  const std::string& serial() const;   // big-endian magnitude, no leading zeros
-  std::string SerialDecimal() const;   // as SPIRE prints serial numbers
+  const std::string& serial() const;  // big-endian magnitude, no leading zeros
+  std::string SerialDecimal() const;  // as SPIRE prints serial numbers
   absl::Time not_before() const;
   absl::Time not_after() const;
   const std::vector<std::string>& uri_sans() const;  // raw bytes by length: a NUL inside is visible
   const std::vector<std::string>& dns_sans() const;
-  const std::string& subject() const;      // RFC 2253 text, for people
+  std::string subject() const;  // RFC 2253 text, for people
   const std::string& subject_der() const;
   const std::string& issuer_der() const;
   const std::string& common_name() const;  // first CN of the subject; empty when absent
-  const std::string& issuer_common_name() const;
-  bool is_ca() const;                      // basicConstraints cA
+  std::string issuer_common_name() const;
+  bool is_ca() const;  // basicConstraints cA
   bool has_key_usage() const;
-  uint16_t key_usage() const;              // KeyUsage bits
+  uint16_t key_usage() const;                   // KeyUsage bits
   const std::string& subject_key_id() const;    // raw; empty when absent
   const std::string& authority_key_id() const;  // raw; empty when absent
 
@@ -56,6 +57,7 @@ class Certificate final {
  private:
   friend struct CertificateAccess;
   struct Fields;
+  const Fields& fields() const;
   std::shared_ptr<const Fields> fields_;
 };
 

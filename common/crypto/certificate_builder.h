@@ -1,5 +1,6 @@
 // Builds certificates: DER encoded directly, signed by a function, so that the key may live anywhere.
-// Pure apart from the signer. Errors: kInvalidArgument for a template that cannot be encoded, else what the signer says.
+// Pure apart from the signer. Errors: kInvalidArgument for a template that cannot be encoded, else what the signer
+// says.
 #pragma once
 
 #include <functional>
@@ -28,7 +29,7 @@ struct CertificateTemplate {
   absl::Time not_before, not_after;  // whole seconds; UTCTime to 2049, GeneralizedTime after (RFC 5280 4.1.2.5)
   std::vector<std::string> uri_sans, dns_sans;
   bool is_ca = false;
-  uint16_t key_usage = 0;            // KeyUsage bits; the extension is critical
+  uint16_t key_usage = 0;  // KeyUsage bits; the extension is critical
   bool server_and_client_auth = false;
 };
 

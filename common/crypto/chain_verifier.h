@@ -17,9 +17,11 @@ class TrustAnchors final {
   TrustAnchors();  // none: nothing verifies
   static absl::StatusOr<TrustAnchors> Create(absl::Span<const Certificate> roots);
 
-  // `chain`: leaf first, then untrusted intermediates. Checks signatures, times at `now`, cA and keyCertSign on issuers,
-  // path length, name constraints and unknown critical extensions; not extended key usage, not host names (go-spiffe's
-  // choice too). Chains longer than 6 are refused before any cryptography.
+  // `chain`: leaf first, then untrusted intermediates. Checks signatures, times at `now`, cA and keyCertSign on
+  // issuers, path length, name constraints and unknown critical extensions; not extended key usage, not host names
+  // (go-spiffe's choice too). Each certificate of the set is an anchor by itself, self-signed or not; an anchor is
+  // never a leaf. SHA-1 signatures and keys under 112 bits of strength are refused, and chains longer than 6 before any
+  // cryptography.
   absl::Status Verify(absl::Span<const Certificate> chain, absl::Time now) const;
 
  private:

@@ -68,6 +68,7 @@ class PrivateKey final {
 
  private:
   friend struct KeyAccess;
+  friend struct PrivateKeyMaker;
   std::shared_ptr<const KeyHandle> handle_;
   PublicKey public_key_;
 };

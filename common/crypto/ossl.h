@@ -25,7 +25,7 @@ struct OsslDeleter {
   }
 };
 using X509Ptr = std::unique_ptr<X509, OsslDeleter<X509_free>>;
-using X509ReqPtr = std::unique_ptr<X509_REQ, OsslDeleter<X509_REQ_free>>;
+using X509NamePtr = std::unique_ptr<X509_NAME, OsslDeleter<X509_NAME_free>>;
 using X509StorePtr = std::unique_ptr<X509_STORE, OsslDeleter<X509_STORE_free>>;
 using X509StoreCtxPtr = std::unique_ptr<X509_STORE_CTX, OsslDeleter<X509_STORE_CTX_free>>;
 using EvpPkeyPtr = std::unique_ptr<EVP_PKEY, OsslDeleter<EVP_PKEY_free>>;
@@ -33,6 +33,9 @@ using EvpPkeyCtxPtr = std::unique_ptr<EVP_PKEY_CTX, OsslDeleter<EVP_PKEY_CTX_fre
 using EvpMdCtxPtr = std::unique_ptr<EVP_MD_CTX, OsslDeleter<EVP_MD_CTX_free>>;
 using EvpCipherCtxPtr = std::unique_ptr<EVP_CIPHER_CTX, OsslDeleter<EVP_CIPHER_CTX_free>>;
 using BioPtr = std::unique_ptr<BIO, OsslDeleter<BIO_free_all>>;
+using Pkcs8Ptr = std::unique_ptr<PKCS8_PRIV_KEY_INFO, OsslDeleter<PKCS8_PRIV_KEY_INFO_free>>;
+using GeneralNamesPtr = std::unique_ptr<GENERAL_NAMES, OsslDeleter<GENERAL_NAMES_free>>;
+using NameConstraintsPtr = std::unique_ptr<NAME_CONSTRAINTS, OsslDeleter<NAME_CONSTRAINTS_free>>;
 using BignumPtr = std::unique_ptr<BIGNUM, OsslDeleter<BN_free>>;
 
 // What PublicKey and PrivateKey hold.
@@ -51,5 +54,7 @@ struct KeyAccess {  // common/crypto's own way to the OpenSSL object
 absl::Status OpenSslError(absl::string_view call);
 // The same as the peer's fault: kInvalidArgument, and the queue's text after `what`.
 absl::Status OpenSslRefusal(absl::string_view what);
+
+const EVP_MD* Md(HashAlgorithm hash);
 
 }  // namespace signet::crypto
