@@ -3,7 +3,12 @@
 // range and handed to gRPC, whose peer() then reads "fd:<number>": Find() maps it back to what `on_accept` returned.
 // A number is used again only after the whole range was walked and gRPC has closed it, so that a late call on a dead
 // connection never gets the identity of the one that took its number.
-// Owns one thread. Thread-safe. The destructor stops accepting and joins; gRPC closes the connections.
+// A call that is alive keeps its connection's descriptor open (gRPC 1.51 closes it with the last stream), so "the number
+// can be taken" already means "no call is left"; the cycling range is the second lock on that door.
+// Owns one thread. Thread-safe. The destructor stops accepting, joins and removes the socket file when it is still its
+// own; gRPC closes the connections.
+// Errors of Create: kInvalidArgument the path; kAlreadyExists a living daemon listens there; kFailedPrecondition something
+// that is not a socket is in the way, or the folder cannot be trusted.
 #pragma once
 
 #include <sys/types.h>
@@ -34,6 +39,7 @@ class UnixFront {
     unsigned socket_mode = 0777;
     unsigned directory_mode = 0755;  // of the socket's own folder, made when missing
     int first_fd = 1024;           // the cycling range; bounded by RLIMIT_NOFILE, which Create raises to its hard limit
+    int last_fd = 131071;          // the kernel's table of descriptors grows with it: 8 bytes each
     size_t max_connections_per_uid = 4096;
   };
   // Refuses the connection with an error (logged, counted); `credentials` holds pid, uid and gid.
@@ -47,6 +53,7 @@ class UnixFront {
   // `peer`: ServerContext::peer(). Null for anything that did not come through this front: refuse the call.
   virtual std::shared_ptr<const UnixConnection> Find(absl::string_view peer) const = 0;
   virtual size_t connections() const = 0;
+  virtual size_t refused() const = 0;  // over the limit, refused by on_accept, or no descriptor left; since Create
 };
 
 }  // namespace signet::rpc

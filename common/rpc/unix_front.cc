@@ -1,0 +1,476 @@
+#include "common/rpc/unix_front.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grpcpp/server_posix.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <filesystem>
+#include <optional>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "common/concurrency/mutex.h"
+#include "common/log/log.h"
+#include "common/status/macros.h"
+
+namespace signet::rpc {
+namespace {
+
+constexpr int kBacklog = 512;
+constexpr int kMaxEvents = 64;
+// What epoll reports beside the numbers of connections.
+constexpr uint64_t kListener = UINT64_MAX;
+constexpr uint64_t kStop = UINT64_MAX - 1;
+// Out of descriptors or memory: accepting rests this long; the callers wait in the backlog meanwhile.
+constexpr absl::Duration kExhaustedPause = absl::Milliseconds(100);
+// A hung-up connection is looked at again after this long, doubled each time, until gRPC has closed it.
+constexpr absl::Duration kFirstLook = absl::Milliseconds(2);
+constexpr absl::Duration kLastLook = absl::Seconds(1);
+// Connections that gRPC closed by itself (idle, shutdown) are found by walking them all.
+constexpr absl::Duration kSweep = absl::Seconds(10);
+// Refusals are logged at most this often, with how many there were.
+constexpr absl::Duration kLogEvery = absl::Seconds(10);
+
+class Fd {
+ public:
+  explicit Fd(int fd = -1) : fd_(fd) {}
+  ~Fd() { reset(); }
+  Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Fd& operator=(Fd&& other) noexcept {
+    reset(std::exchange(other.fd_, -1));
+    return *this;
+  }
+  int get() const { return fd_; }
+  int release() { return std::exchange(fd_, -1); }
+  void reset(int fd = -1) {
+    if (fd_ >= 0) close(fd_);
+    fd_ = fd;
+  }
+
+ private:
+  int fd_;
+};
+
+absl::Status ErrnoStatus(int error, absl::string_view what) {
+  return absl::ErrnoToStatus(error, what);
+}
+
+struct FileId {
+  dev_t device = 0;
+  ino_t inode = 0;
+  friend bool operator==(const FileId&, const FileId&) = default;
+};
+
+std::optional<FileId> IdOf(int fd) {
+  struct stat st;
+  if (fstat(fd, &st) != 0) return std::nullopt;
+  return FileId{st.st_dev, st.st_ino};
+}
+
+absl::StatusOr<sockaddr_un> Address(const std::string& path) {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  if (path.empty()) return absl::InvalidArgumentError("socket path is empty");
+  if (path[0] != '/') return absl::InvalidArgumentError(absl::StrCat("socket path \"", path, "\" is not absolute"));
+  if (path.size() >= sizeof(address.sun_path)) {
+    return absl::InvalidArgumentError(absl::StrCat("socket path \"", path, "\" has ", path.size(),
+                                                   " bytes and a Unix socket takes ", sizeof(address.sun_path) - 1,
+                                                   ": choose a shorter one"));
+  }
+  memcpy(address.sun_path, path.data(), path.size());
+  return address;
+}
+
+// Makes the folder when it is missing. Refuses one in which anybody could put a socket of their own in place of ours.
+absl::Status PrepareDirectory(const std::string& directory, unsigned mode) {
+  std::error_code error;
+  const std::filesystem::path path(directory);
+  if (!std::filesystem::exists(path, error)) {
+    std::filesystem::create_directories(path.parent_path(), error);
+    if (mkdir(directory.c_str(), static_cast<mode_t>(mode)) != 0 && errno != EEXIST) {
+      return ErrnoStatus(errno, absl::StrCat("make directory \"", directory, "\""));
+    }
+    if (chmod(directory.c_str(), static_cast<mode_t>(mode)) != 0) {  // what the umask took away
+      return ErrnoStatus(errno, absl::StrCat("set mode of \"", directory, "\""));
+    }
+  }
+  struct stat st;
+  if (stat(directory.c_str(), &st) != 0) return ErrnoStatus(errno, absl::StrCat("directory \"", directory, "\""));
+  if (!S_ISDIR(st.st_mode)) return absl::FailedPreconditionError(absl::StrCat("\"", directory, "\" is not a directory"));
+  if ((st.st_mode & S_IWOTH) != 0 && (st.st_mode & S_ISVTX) == 0) {
+    return absl::FailedPreconditionError(absl::StrCat("directory \"", directory,
+                                                      "\" can be written by everybody, who could then replace the "
+                                                      "socket: chmod o-w it or choose another"));
+  }
+  return absl::OkStatus();
+}
+
+// Removes a socket file that nobody listens on any more.
+absl::Status ClearDeadSocket(const std::string& path, const sockaddr_un& address) {
+  struct stat st;
+  if (lstat(path.c_str(), &st) != 0) {
+    if (errno == ENOENT) return absl::OkStatus();
+    return ErrnoStatus(errno, absl::StrCat("socket path \"", path, "\""));
+  }
+  if (!S_ISSOCK(st.st_mode)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("\"", path, "\" exists and is not a socket: move it away or choose another path"));
+  }
+  Fd probe(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (probe.get() < 0) return ErrnoStatus(errno, "socket");
+  // ECONNREFUSED alone proves that nobody listens; a full backlog (EAGAIN) or no permission is a living daemon.
+  if (connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 ||
+      errno != ECONNREFUSED) {
+    return absl::AlreadyExistsError(
+        absl::StrCat("another process already listens on \"", path, "\": stop it or choose another path"));
+  }
+  if (unlink(path.c_str()) != 0 && errno != ENOENT) {
+    return ErrnoStatus(errno, absl::StrCat("remove the dead socket \"", path, "\""));
+  }
+  return absl::OkStatus();
+}
+
+struct Listener {
+  Fd fd;
+  FileId file;  // of the path, so that only our own file is removed at the end
+};
+
+absl::StatusOr<Listener> Listen(const UnixFront::Options& options) {
+  SIGNET_ASSIGN_OR_RETURN(const sockaddr_un address, Address(options.path));
+  const std::string directory = std::filesystem::path(options.path).parent_path().string();
+  SIGNET_RETURN_IF_ERROR(PrepareDirectory(directory, options.directory_mode));
+
+  // Two daemons that start at once must not both find the socket dead. Best effort: who may read the folder may hold its
+  // lock, and must not be able to keep us from starting by that.
+  Fd lock(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  for (int i = 0; lock.get() >= 0 && i < 20 && flock(lock.get(), LOCK_EX | LOCK_NB) != 0; ++i) {
+    absl::SleepFor(absl::Milliseconds(10));
+  }
+  SIGNET_RETURN_IF_ERROR(ClearDeadSocket(options.path, address));
+
+  Listener listener{Fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)), {}};
+  if (listener.fd.get() < 0) return ErrnoStatus(errno, "socket");
+  // Nobody can connect before listen(), so there is no moment at which the file has a wrong mode and works.
+  if (bind(listener.fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+    return ErrnoStatus(errno, absl::StrCat("bind \"", options.path, "\""));
+  }
+  struct stat st;
+  if (chmod(options.path.c_str(), static_cast<mode_t>(options.socket_mode)) != 0 ||
+      lstat(options.path.c_str(), &st) != 0) {
+    return ErrnoStatus(errno, absl::StrCat("set mode of \"", options.path, "\""));
+  }
+  listener.file = {st.st_dev, st.st_ino};
+  if (listen(listener.fd.get(), kBacklog) != 0) return ErrnoStatus(errno, absl::StrCat("listen on \"", options.path, "\""));
+  return listener;
+}
+
+// Raises the limit of open descriptors to what is allowed and returns it.
+rlim_t RaiseDescriptorLimit() {
+  rlimit limit = {};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 1024;
+  if (limit.rlim_cur < limit.rlim_max) {
+    rlimit raised = {limit.rlim_max, limit.rlim_max};
+    if (setrlimit(RLIMIT_NOFILE, &raised) == 0) return limit.rlim_max;
+  }
+  return limit.rlim_cur;
+}
+
+class AcceptingFront final : public UnixFront {
+ public:
+  AcceptingFront(Options options, OnAccept on_accept, Listener listener, Fd epoll, Fd stop, int last_fd)
+      : options_(std::move(options)),
+        on_accept_(std::move(on_accept)),
+        listener_(std::move(listener)),
+        epoll_(std::move(epoll)),
+        stop_(std::move(stop)),
+        last_fd_(last_fd),
+        next_fd_(options_.first_fd) {}
+
+  ~AcceptingFront() override {
+    const uint64_t one = 1;
+    if (thread_.joinable()) {
+      (void)!write(stop_.get(), &one, sizeof(one));
+      thread_.join();
+    }
+    struct stat st;
+    if (lstat(options_.path.c_str(), &st) == 0 && FileId{st.st_dev, st.st_ino} == listener_.file) {
+      unlink(options_.path.c_str());
+    }
+  }
+
+  void Start(grpc::Server& server) override {
+    server_ = &server;
+    thread_ = std::thread([this] { Run(); });
+    pthread_setname_np(thread_.native_handle(), "unix-front");
+  }
+
+  std::shared_ptr<const UnixConnection> Find(absl::string_view peer) const override {
+    int number = -1;
+    if (!absl::ConsumePrefix(&peer, "fd:") || !absl::SimpleAtoi(peer, &number)) return nullptr;
+    MutexLock lock(mutex_);
+    auto it = records_.find(number);
+    return it == records_.end() ? nullptr : it->second.connection;
+  }
+
+  size_t connections() const override {
+    MutexLock lock(mutex_);
+    return records_.size();
+  }
+  size_t refused() const override { return refused_; }
+
+ private:
+  struct Record {
+    FileId socket;  // tells the connection from whatever has its number later
+    std::shared_ptr<const UnixConnection> connection;
+  };
+  enum class Accepted { kOne, kNone, kExhausted };
+
+  void Run() {
+    epoll_event events[kMaxEvents];
+    absl::Time next_sweep = absl::Now() + kSweep;
+    absl::Time resume_at = absl::InfiniteFuture();  // while accepting rests
+    absl::Duration look_again = kFirstLook;
+    for (;;) {
+      absl::Duration wait = resume_at - absl::Now();
+      if (!hung_up_.empty()) wait = std::min(wait, look_again);
+      if (connections() > 0) wait = std::min(wait, next_sweep - absl::Now());
+      wait = std::max(wait, absl::ZeroDuration());
+      const int timeout_ms = wait >= absl::Hours(1) ? -1 : static_cast<int>(absl::ToInt64Milliseconds(wait)) + 1;
+      const int count = epoll_wait(epoll_.get(), events, kMaxEvents, timeout_ms);
+      bool acceptable = false;
+      for (int i = 0; i < count; ++i) {
+        if (events[i].data.u64 == kStop) return;
+        if (events[i].data.u64 == kListener) {
+          acceptable = true;
+        } else {
+          hung_up_.push_back(static_cast<int>(events[i].data.u64));
+          look_again = kFirstLook;
+        }
+      }
+      if (!hung_up_.empty()) {
+        DropClosed(hung_up_);
+        look_again = std::min(look_again * 2, kLastLook);
+      }
+      if (absl::Now() >= next_sweep) {
+        Sweep();
+        next_sweep = absl::Now() + kSweep;
+      }
+      if (absl::Now() >= resume_at) {
+        resume_at = absl::InfiniteFuture();
+        Watch(EPOLL_CTL_ADD);
+      }
+      if (acceptable && AcceptSome() == Accepted::kExhausted) {
+        Watch(EPOLL_CTL_DEL);
+        resume_at = absl::Now() + kExhaustedPause;
+      }
+    }
+  }
+
+  void Watch(int operation) {
+    epoll_event event = {};
+    event.events = EPOLLIN;
+    event.data.u64 = kListener;
+    epoll_ctl(epoll_.get(), operation, listener_.fd.get(), &event);
+  }
+
+  // A bounded number, so that a storm of connections does not keep us from seeing the others hang up.
+  Accepted AcceptSome() {
+    for (int i = 0; i < kMaxEvents; ++i) {
+      Accepted result = AcceptOne();
+      if (result != Accepted::kOne) return result;
+    }
+    return Accepted::kOne;
+  }
+
+  Accepted AcceptOne() {
+    Fd fd(accept4(listener_.fd.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    if (fd.get() < 0) {
+      switch (errno) {
+        case EAGAIN: return Accepted::kNone;
+        case EMFILE:
+        case ENFILE:
+        case ENOBUFS:
+        case ENOMEM:
+          LogRefusal("no connection can be accepted now", strerror(errno));
+          return Accepted::kExhausted;
+        default: return Accepted::kOne;  // EINTR, ECONNABORTED: of this one connection
+      }
+    }
+    absl::Status admitted = Admit(std::move(fd));
+    if (!admitted.ok()) {
+      ++refused_;
+      LogRefusal("connection refused", admitted.message());
+    }
+    return Accepted::kOne;
+  }
+
+  absl::Status Admit(Fd fd) {
+    ucred credentials = {};
+    socklen_t size = sizeof(credentials);
+    if (getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) return ErrnoStatus(errno, "SO_PEERCRED");
+    // The limit comes before anything that costs (W10).
+    if (!HasRoom(credentials.uid)) {
+      Sweep();
+      if (!HasRoom(credentials.uid)) {
+        return absl::ResourceExhaustedError(absl::StrCat("uid ", credentials.uid, " has ",
+                                                         options_.max_connections_per_uid,
+                                                         " connections open: raise limits.connections_per_uid"));
+      }
+    }
+    UnixConnection plain;
+    plain.pid = credentials.pid;
+    plain.uid = credentials.uid;
+    plain.gid = credentials.gid;
+    SIGNET_ASSIGN_OR_RETURN(std::shared_ptr<const UnixConnection> connection, on_accept_(fd.get(), plain),
+                            absl::StrCat("pid ", credentials.pid, " uid ", credentials.uid));
+    if (connection == nullptr) return absl::InternalError("on_accept returned nothing");
+
+    SIGNET_ASSIGN_OR_RETURN(Fd moved, Move(fd.get()));
+    fd.reset();
+    const int number = moved.get();
+    std::optional<FileId> file = IdOf(number);
+    if (!file.has_value()) return ErrnoStatus(errno, "fstat of an accepted socket");
+    {
+      // A record that is still here is of a connection that gRPC has closed: its number was free.
+      MutexLock lock(mutex_);
+      Erase(number);
+      records_[number] = Record{*file, std::move(connection)};
+      ++per_uid_[credentials.uid];
+    }
+    // Before gRPC has it: afterwards the number may already be someone else's.
+    epoll_event event = {};
+    event.events = EPOLLRDHUP | EPOLLONESHOT;
+    event.data.u64 = static_cast<uint64_t>(number);
+    epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, number, &event);
+    grpc::AddInsecureChannelFromFd(server_, moved.release());
+    return absl::OkStatus();
+  }
+
+  // Copies to the next free number of the range, so that the number of a closed connection rests until the range is through.
+  absl::StatusOr<Fd> Move(int fd) {
+    for (int start : {next_fd_, options_.first_fd}) {
+      Fd moved(fcntl(fd, F_DUPFD_CLOEXEC, start));
+      if (moved.get() >= 0 && moved.get() <= last_fd_) {
+        next_fd_ = moved.get() == last_fd_ ? options_.first_fd : moved.get() + 1;
+        return moved;
+      }
+      if (moved.get() < 0 && errno != EMFILE && errno != EINVAL) return ErrnoStatus(errno, "F_DUPFD_CLOEXEC");
+    }
+    return absl::ResourceExhaustedError(
+        absl::StrCat("all descriptors from ", options_.first_fd, " to ", last_fd_, " are in use: raise LimitNOFILE"));
+  }
+
+  bool HasRoom(uid_t uid) const {
+    MutexLock lock(mutex_);
+    auto it = per_uid_.find(uid);
+    return it == per_uid_.end() || it->second < options_.max_connections_per_uid;
+  }
+
+  void Erase(int number) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    auto it = records_.find(number);
+    if (it == records_.end()) return;
+    auto count = per_uid_.find(it->second.connection->uid);
+    if (count != per_uid_.end() && --count->second == 0) per_uid_.erase(count);
+    records_.erase(it);
+  }
+
+  // Drops the records of `numbers` whose connection gRPC has closed; keeps in `numbers` those that are still open.
+  void DropClosed(std::vector<int>& numbers) {
+    std::vector<std::shared_ptr<const UnixConnection>> dropped;  // destroyed without the lock: it may close descriptors
+    {
+      MutexLock lock(mutex_);
+      std::erase_if(numbers, [&](int number) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+        auto it = records_.find(number);
+        if (it == records_.end()) return true;
+        if (IdOf(number) == it->second.socket) return false;
+        dropped.push_back(it->second.connection);
+        Erase(number);
+        return true;
+      });
+    }
+  }
+
+  void Sweep() {
+    std::vector<int> all;
+    {
+      MutexLock lock(mutex_);
+      all.reserve(records_.size());
+      for (const auto& [number, record] : records_) all.push_back(number);
+    }
+    DropClosed(all);
+  }
+
+  void LogRefusal(absl::string_view event, absl::string_view reason) {
+    ++unlogged_;
+    const absl::Time now = absl::Now();
+    if (now - last_log_ < kLogEvery) return;
+    SIGNET_LOG(warn, event, {{"socket", options_.path}, {"reason", reason}, {"times", unlogged_}});
+    last_log_ = now;
+    unlogged_ = 0;
+  }
+
+  const Options options_;
+  const OnAccept on_accept_;
+  const Listener listener_;
+  const Fd epoll_;
+  const Fd stop_;
+  const int last_fd_;
+  grpc::Server* server_ = nullptr;
+  std::atomic<size_t> refused_ = 0;
+
+  // Of the accepting thread alone.
+  int next_fd_;
+  std::vector<int> hung_up_;
+  size_t unlogged_ = 0;
+  absl::Time last_log_ = absl::InfinitePast();
+
+  mutable Mutex mutex_;
+  absl::flat_hash_map<int, Record> records_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<uid_t, size_t> per_uid_ ABSL_GUARDED_BY(mutex_);
+  std::thread thread_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<UnixFront>> UnixFront::Create(Options options, OnAccept on_accept) {
+  SIGNET_ASSIGN_OR_RETURN(Listener listener, Listen(options));
+  const rlim_t limit = RaiseDescriptorLimit();
+  const int last_fd = static_cast<int>(std::min<rlim_t>(static_cast<rlim_t>(options.last_fd), limit - 1));
+  if (last_fd < options.first_fd) {
+    return absl::FailedPreconditionError(absl::StrCat("only ", limit, " descriptors may be open (RLIMIT_NOFILE), more than ",
+                                                      options.first_fd, " are needed: raise LimitNOFILE"));
+  }
+  Fd epoll(epoll_create1(EPOLL_CLOEXEC));
+  if (epoll.get() < 0) return ErrnoStatus(errno, "epoll_create1");
+  Fd stop(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (stop.get() < 0) return ErrnoStatus(errno, "eventfd");
+  for (auto [fd, tag] : {std::pair(listener.fd.get(), kListener), std::pair(stop.get(), kStop)}) {
+    epoll_event event = {};
+    event.events = EPOLLIN;
+    event.data.u64 = tag;
+    if (epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &event) != 0) return ErrnoStatus(errno, "epoll_ctl");
+  }
+  return std::make_unique<AcceptingFront>(std::move(options), std::move(on_accept), std::move(listener), std::move(epoll),
+                                          std::move(stop), last_fd);
+}
+
+}  // namespace signet::rpc
