@@ -45,8 +45,8 @@ constexpr absl::Duration kExhaustedPause = absl::Milliseconds(100);
 // A hung-up connection is looked at again after this long, doubled each time, until gRPC has closed it.
 constexpr absl::Duration kFirstLook = absl::Milliseconds(2);
 constexpr absl::Duration kLastLook = absl::Seconds(1);
-// Connections that gRPC closed by itself (idle, shutdown) are found by walking them all.
-constexpr absl::Duration kSweep = absl::Seconds(10);
+// The safety net: all are looked at.
+constexpr absl::Duration kSweep = absl::Seconds(30);
 // Refusals are logged at most this often, with how many there were.
 constexpr absl::Duration kLogEvery = absl::Seconds(10);
 
@@ -70,9 +70,7 @@ class Fd {
   int fd_;
 };
 
-absl::Status ErrnoStatus(int error, absl::string_view what) {
-  return absl::ErrnoToStatus(error, what);
-}
+absl::Status ErrnoStatus(int error, absl::string_view what) { return absl::ErrnoToStatus(error, what); }
 
 struct FileId {
   dev_t device = 0;
@@ -115,7 +113,8 @@ absl::Status PrepareDirectory(const std::string& directory, unsigned mode) {
   }
   struct stat st;
   if (stat(directory.c_str(), &st) != 0) return ErrnoStatus(errno, absl::StrCat("directory \"", directory, "\""));
-  if (!S_ISDIR(st.st_mode)) return absl::FailedPreconditionError(absl::StrCat("\"", directory, "\" is not a directory"));
+  if (!S_ISDIR(st.st_mode))
+    return absl::FailedPreconditionError(absl::StrCat("\"", directory, "\" is not a directory"));
   if ((st.st_mode & S_IWOTH) != 0 && (st.st_mode & S_ISVTX) == 0) {
     return absl::FailedPreconditionError(absl::StrCat("directory \"", directory,
                                                       "\" can be written by everybody, who could then replace the "
@@ -159,8 +158,8 @@ absl::StatusOr<Listener> Listen(const UnixFront::Options& options) {
   const std::string directory = std::filesystem::path(options.path).parent_path().string();
   SIGNET_RETURN_IF_ERROR(PrepareDirectory(directory, options.directory_mode));
 
-  // Two daemons that start at once must not both find the socket dead. Best effort: who may read the folder may hold its
-  // lock, and must not be able to keep us from starting by that.
+  // Two daemons that start at once must not both find the socket dead. Best effort: who may read the folder may hold
+  // its lock, and must not be able to keep us from starting by that.
   Fd lock(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   for (int i = 0; lock.get() >= 0 && i < 20 && flock(lock.get(), LOCK_EX | LOCK_NB) != 0; ++i) {
     absl::SleepFor(absl::Milliseconds(10));
@@ -179,7 +178,8 @@ absl::StatusOr<Listener> Listen(const UnixFront::Options& options) {
     return ErrnoStatus(errno, absl::StrCat("set mode of \"", options.path, "\""));
   }
   listener.file = {st.st_dev, st.st_ino};
-  if (listen(listener.fd.get(), kBacklog) != 0) return ErrnoStatus(errno, absl::StrCat("listen on \"", options.path, "\""));
+  if (listen(listener.fd.get(), kBacklog) != 0)
+    return ErrnoStatus(errno, absl::StrCat("listen on \"", options.path, "\""));
   return listener;
 }
 
@@ -238,8 +238,12 @@ class AcceptingFront final : public UnixFront {
   size_t refused() const override { return refused_; }
 
  private:
+  // `watch` is the accepted descriptor itself, kept for two reasons: epoll forgets a socket when gRPC closes the last
+  // descriptor of it, and while it is open no other socket can have its inode, which tells the connection from whatever
+  // has its number later.
   struct Record {
-    FileId socket;  // tells the connection from whatever has its number later
+    Fd watch;
+    FileId socket;
     std::shared_ptr<const UnixConnection> connection;
   };
   enum class Accepted { kOne, kNone, kExhausted };
@@ -305,17 +309,19 @@ class AcceptingFront final : public UnixFront {
     Fd fd(accept4(listener_.fd.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (fd.get() < 0) {
       switch (errno) {
-        case EAGAIN: return Accepted::kNone;
+        case EAGAIN:
+          return Accepted::kNone;
         case EMFILE:
         case ENFILE:
         case ENOBUFS:
         case ENOMEM:
           LogRefusal("no connection can be accepted now", strerror(errno));
           return Accepted::kExhausted;
-        default: return Accepted::kOne;  // EINTR, ECONNABORTED: of this one connection
+        default:
+          return Accepted::kOne;  // EINTR, ECONNABORTED: of this one connection
       }
     }
-    absl::Status admitted = Admit(std::move(fd));
+    absl::Status admitted = Admit(fd);
     if (!admitted.ok()) {
       ++refused_;
       LogRefusal("connection refused", admitted.message());
@@ -323,10 +329,11 @@ class AcceptingFront final : public UnixFront {
     return Accepted::kOne;
   }
 
-  absl::Status Admit(Fd fd) {
+  absl::Status Admit(Fd& fd) {
     ucred credentials = {};
     socklen_t size = sizeof(credentials);
-    if (getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) return ErrnoStatus(errno, "SO_PEERCRED");
+    if (getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0)
+      return ErrnoStatus(errno, "SO_PEERCRED");
     // The limit comes before anything that costs (W10).
     if (!HasRoom(credentials.uid)) {
       Sweep();
@@ -345,27 +352,28 @@ class AcceptingFront final : public UnixFront {
     if (connection == nullptr) return absl::InternalError("on_accept returned nothing");
 
     SIGNET_ASSIGN_OR_RETURN(Fd moved, Move(fd.get()));
-    fd.reset();
     const int number = moved.get();
     std::optional<FileId> file = IdOf(number);
     if (!file.has_value()) return ErrnoStatus(errno, "fstat of an accepted socket");
-    {
-      // A record that is still here is of a connection that gRPC has closed: its number was free.
-      MutexLock lock(mutex_);
-      Erase(number);
-      records_[number] = Record{*file, std::move(connection)};
-      ++per_uid_[credentials.uid];
-    }
-    // Before gRPC has it: afterwards the number may already be someone else's.
+    // Once: whether the caller hung up or gRPC shut the socket down, from then on it is looked at until it is closed.
     epoll_event event = {};
     event.events = EPOLLRDHUP | EPOLLONESHOT;
     event.data.u64 = static_cast<uint64_t>(number);
-    epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, number, &event);
+    if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd.get(), &event) != 0) return ErrnoStatus(errno, "epoll_ctl");
+    Record record{std::move(fd), *file, std::move(connection)};
+    {
+      // A record that is still here is of a connection that gRPC has closed: its number was free.
+      MutexLock lock(mutex_);
+      if (auto it = records_.find(number); it != records_.end()) Uncount(it->second);
+      std::swap(records_[number], record);
+      ++per_uid_[credentials.uid];
+    }
     grpc::AddInsecureChannelFromFd(server_, moved.release());
     return absl::OkStatus();
   }
 
-  // Copies to the next free number of the range, so that the number of a closed connection rests until the range is through.
+  // Copies to the next free number of the range, so that the number of a closed connection rests until the range is
+  // through.
   absl::StatusOr<Fd> Move(int fd) {
     for (int start : {next_fd_, options_.first_fd}) {
       Fd moved(fcntl(fd, F_DUPFD_CLOEXEC, start));
@@ -385,25 +393,23 @@ class AcceptingFront final : public UnixFront {
     return it == per_uid_.end() || it->second < options_.max_connections_per_uid;
   }
 
-  void Erase(int number) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    auto it = records_.find(number);
-    if (it == records_.end()) return;
-    auto count = per_uid_.find(it->second.connection->uid);
+  void Uncount(const Record& record) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    auto count = per_uid_.find(record.connection->uid);
     if (count != per_uid_.end() && --count->second == 0) per_uid_.erase(count);
-    records_.erase(it);
   }
 
   // Drops the records of `numbers` whose connection gRPC has closed; keeps in `numbers` those that are still open.
   void DropClosed(std::vector<int>& numbers) {
-    std::vector<std::shared_ptr<const UnixConnection>> dropped;  // destroyed without the lock: it may close descriptors
+    std::vector<Record> dropped;  // destroyed without the lock: that closes descriptors
     {
       MutexLock lock(mutex_);
       std::erase_if(numbers, [&](int number) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
         auto it = records_.find(number);
         if (it == records_.end()) return true;
         if (IdOf(number) == it->second.socket) return false;
-        dropped.push_back(it->second.connection);
-        Erase(number);
+        Uncount(it->second);
+        dropped.push_back(std::move(it->second));
+        records_.erase(it);
         return true;
       });
     }
@@ -456,7 +462,8 @@ absl::StatusOr<std::unique_ptr<UnixFront>> UnixFront::Create(Options options, On
   const rlim_t limit = RaiseDescriptorLimit();
   const int last_fd = static_cast<int>(std::min<rlim_t>(static_cast<rlim_t>(options.last_fd), limit - 1));
   if (last_fd < options.first_fd) {
-    return absl::FailedPreconditionError(absl::StrCat("only ", limit, " descriptors may be open (RLIMIT_NOFILE), more than ",
+    return absl::FailedPreconditionError(absl::StrCat("only ", limit,
+                                                      " descriptors may be open (RLIMIT_NOFILE), more than ",
                                                       options.first_fd, " are needed: raise LimitNOFILE"));
   }
   Fd epoll(epoll_create1(EPOLL_CLOEXEC));
@@ -469,8 +476,8 @@ absl::StatusOr<std::unique_ptr<UnixFront>> UnixFront::Create(Options options, On
     event.data.u64 = tag;
     if (epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &event) != 0) return ErrnoStatus(errno, "epoll_ctl");
   }
-  return std::make_unique<AcceptingFront>(std::move(options), std::move(on_accept), std::move(listener), std::move(epoll),
-                                          std::move(stop), last_fd);
+  return std::make_unique<AcceptingFront>(std::move(options), std::move(on_accept), std::move(listener),
+                                          std::move(epoll), std::move(stop), last_fd);
 }
 
 }  // namespace signet::rpc

@@ -1,14 +1,13 @@
-// The front of a gRPC server on a Unix socket: an accept loop of our own, because the caller's kernel credentials must be
-// taken at accept and kept for the life of the connection. The accepted descriptor is moved to a number from a cycling
-// range and handed to gRPC, whose peer() then reads "fd:<number>": Find() maps it back to what `on_accept` returned.
-// A number is used again only after the whole range was walked and gRPC has closed it, so that a late call on a dead
-// connection never gets the identity of the one that took its number.
-// A call that is alive keeps its connection's descriptor open (gRPC 1.51 closes it with the last stream), so "the number
-// can be taken" already means "no call is left"; the cycling range is the second lock on that door.
-// Owns one thread. Thread-safe. The destructor stops accepting, joins and removes the socket file when it is still its
-// own; gRPC closes the connections.
-// Errors of Create: kInvalidArgument the path; kAlreadyExists a living daemon listens there; kFailedPrecondition something
-// that is not a socket is in the way, or the folder cannot be trusted.
+// The front of a gRPC server on a Unix socket: an accept loop of our own, because the caller's kernel credentials must
+// be taken at accept and kept for the life of the connection. The accepted descriptor is moved to a number from a
+// cycling range and handed to gRPC, whose peer() then reads "fd:<number>": Find() maps it back to what `on_accept`
+// returned. A number is used again only after the whole range was walked and gRPC has closed it, so that a late call on
+// a dead connection never gets the identity of the one that took its number. A call that is alive keeps its
+// connection's descriptor open (gRPC 1.51 closes it with the last stream), so "the number can be taken" already means
+// "no call is left"; the cycling range is the second lock on that door. Owns one thread. Thread-safe. The destructor
+// stops accepting, joins and removes the socket file when it is still its own; gRPC closes the connections. Errors of
+// Create: kInvalidArgument the path; kAlreadyExists a living daemon listens there; kFailedPrecondition something that
+// is not a socket is in the way, or the folder cannot be trusted.
 #pragma once
 
 #include <sys/types.h>
@@ -35,15 +34,16 @@ struct UnixConnection {
 class UnixFront {
  public:
   struct Options {
-    std::string path;              // at most 107 bytes; a dead socket file is replaced, a living daemon's never
+    std::string path;  // at most 107 bytes; a dead socket file is replaced, a living daemon's never
     unsigned socket_mode = 0777;
     unsigned directory_mode = 0755;  // of the socket's own folder, made when missing
-    int first_fd = 1024;           // the cycling range; bounded by RLIMIT_NOFILE, which Create raises to its hard limit
-    int last_fd = 131071;          // the kernel's table of descriptors grows with it: 8 bytes each
+    int first_fd = 1024;   // the cycling range; bounded by RLIMIT_NOFILE, which Create raises to its hard limit
+    int last_fd = 131071;  // the kernel's table of descriptors grows with it: 8 bytes each
     size_t max_connections_per_uid = 4096;
   };
   // Refuses the connection with an error (logged, counted); `credentials` holds pid, uid and gid.
-  using OnAccept = std::function<absl::StatusOr<std::shared_ptr<const UnixConnection>>(int fd, const UnixConnection& credentials)>;
+  using OnAccept =
+      std::function<absl::StatusOr<std::shared_ptr<const UnixConnection>>(int fd, const UnixConnection& credentials)>;
 
   virtual ~UnixFront() = default;
   // Binds at once; accepts once Start() is called with the running server (which must outlive this).
