@@ -13,6 +13,7 @@ void FirstX509(System& system);         // P5, P6
 void IdleStreams(System& system);       // P7, P8
 void Propagation(System& system);       // P9, P10
 void CreateAndList(System& system);     // P11, P12, P13
+void ListAndCount(System& system);      // P13 alone
 void Joins(System& system);             // P14
 void IdleAgents(System& system);        // P15
 void Idle(System& system);              // P16
