@@ -10,24 +10,23 @@ enum State { kReady = 0, kDegraded = 1, kUnready = 2 };
 constexpr absl::string_view kStateNames[] = {"ready", "degraded", "unready"};
 }  // namespace
 
+void Health::Set(absl::string_view part, Part value) {
+  MutexLock publish(publish_mutex_);  // readiness is published in the order of the changes
+  bool now = true;
+  {
+    MutexLock lock(mutex_);
+    parts_[std::string(part)] = std::move(value);
+    now = std::none_of(parts_.begin(), parts_.end(), [](const auto& p) { return p.second.state == kUnready; });
+  }
+  if (*ready_.Get() != now) ready_.Set(now);
+}
+
 void Health::SetUnready(absl::string_view part, absl::string_view reason) {
-  MutexLock lock(mutex_);
-  parts_[std::string(part)] = {kUnready, std::string(reason)};
+  Set(part, {kUnready, std::string(reason)});
 }
-
-void Health::SetReady(absl::string_view part) {
-  MutexLock lock(mutex_);
-  parts_[std::string(part)] = {};
-}
-
+void Health::SetReady(absl::string_view part) { Set(part, {}); }
 void Health::SetDegraded(absl::string_view part, absl::string_view reason) {
-  MutexLock lock(mutex_);
-  parts_[std::string(part)] = {kDegraded, std::string(reason)};
-}
-
-bool Health::ready() const {
-  MutexLock lock(mutex_);
-  return std::none_of(parts_.begin(), parts_.end(), [](const auto& part) { return part.second.state == kUnready; });
+  Set(part, {kDegraded, std::string(reason)});
 }
 
 std::string Health::Json() const {
