@@ -31,6 +31,7 @@ class PeerProcess {
     std::string executable;                // target of /proc/PID/exe
     uint64_t executable_device = 0, executable_inode = 0;
     std::string cgroup;                    // the 0:: line's path; "" when there is none
+    uint64_t cgroup_id = 0;                // inode of its cgroup2 directory, from the pidfd itself; 0: kernel before 6.13
     uint64_t start_time = 0;               // clock ticks after boot, field 22 of /proc/PID/stat
     friend bool operator==(const Facts&, const Facts&) = default;
   };

@@ -1,0 +1,80 @@
+// From a connection to its selectors: runs every configured attestor at once, off gRPC's threads, and remembers the
+// answer for as long as the process is provably the same, so that a second call on a connection costs microseconds.
+// Thread-safe. Outlives every call it was asked for.
+// Errors given to Done: kPermissionDenied the process is gone or is not what it was; kUnavailable no attestor could
+// say, or the user has too many attestations pending (SPIFFE Workload Endpoint 6: clients retry).
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "agent/metrics.h"
+#include "agent/peer/peer_process.h"
+#include "agent/workloadattestor/workload_attestor.h"
+#include "common/concurrency/mutex.h"
+#include "common/rpc/unix_front.h"
+#include "common/spiffe/selector.h"
+#include "common/time/clock.h"
+
+namespace signet::agent {
+
+// What was found out about a process, and when.
+struct Evidence {
+  PeerProcess::Facts facts;
+  spiffe::Selectors selectors;  // of all attestors, normalised
+  absl::Duration read_at;       // steady time
+};
+using EvidencePtr = std::shared_ptr<const Evidence>;
+
+// A connection of the workload socket: the pinned process at its other end, and the last evidence.
+class Workload final : public rpc::UnixConnection {
+ public:
+  Workload(const rpc::UnixConnection& credentials, std::shared_ptr<const PeerProcess> process)
+      : rpc::UnixConnection(credentials), process_(std::move(process)) {}
+  const std::shared_ptr<const PeerProcess>& process() const { return process_; }
+
+ private:
+  friend class Attestation;
+  const std::shared_ptr<const PeerProcess> process_;
+  mutable Mutex mutex_;
+  mutable EvidencePtr evidence_ ABSL_GUARDED_BY(mutex_);
+};
+using WorkloadPtr = std::shared_ptr<const Workload>;
+
+// What UnixFront calls at accept. `pinner` and `metrics` outlive the front.
+rpc::UnixFront::OnAccept PinAtAccept(const PeerPinner& pinner, Metrics& metrics);
+// The caller of a call; null unless the connection came through a front with PinAtAccept.
+WorkloadPtr FindWorkload(const rpc::UnixFront& front, absl::string_view peer);
+
+class Attestation {
+ public:
+  struct Options {
+    absl::Duration deadline = absl::Seconds(10);
+    // Evidence older than this is read again in full, though the cheap checks say that nothing changed: supplementary
+    // groups, and on kernels before 6.13 the cgroup, are not among those.
+    absl::Duration full_read_every = absl::Seconds(1);
+    size_t threads = 2;
+    size_t queue_limit = 4096;
+    size_t pending_per_uid = 64;
+  };
+  virtual ~Attestation() = default;
+  static std::unique_ptr<Attestation> Create(Options options, std::vector<std::unique_ptr<WorkloadAttestor>> attestors,
+                                             Clock& clock, Metrics& metrics);
+
+  using Done = absl::AnyInvocable<void(absl::StatusOr<EvidencePtr>)>;
+  // Inline when the evidence at hand still holds; else on another thread, within the deadline.
+  virtual void Attest(WorkloadPtr workload, Done done) = 0;
+  // The last step before anything secret leaves: kPermissionDenied unless the process is the one `evidence` is about.
+  static absl::Status Confirm(const Workload& workload, const Evidence& evidence) {
+    return workload.process()->StillTheSame(evidence.facts);
+  }
+
+ protected:
+  static EvidencePtr Remembered(const Workload& workload);
+  static void Remember(const Workload& workload, EvidencePtr evidence);
+};
+
+}  // namespace signet::agent
