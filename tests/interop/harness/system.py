@@ -187,7 +187,7 @@ class SignetServer:
             self.cli = SignetCli(programs / "signet", self.admin_socket)
         else:
             self.cli = SpireCli(toolchain.spire() / "spire-server", self.admin_socket)
-        pop = f"\n  x509_pop: {{ca_bundle_path: {x509_pop.ca}}}" if x509_pop else ""
+        pop = f"\n  x509_pop: {{ca_bundle_paths: [{x509_pop.ca}]}}" if x509_pop else ""
         config = folder / "server.yaml"
         config.write_text(f"""
 trust_domain: {TRUST_DOMAIN}
