@@ -153,6 +153,11 @@ absl::Status MakeDirectory(const std::string& path, unsigned mode) {
   return absl::OkStatus();
 }
 
+absl::Status RemoveFile(const std::string& path) {
+  if (unlink(path.c_str()) != 0) return FileError(errno, "remove", path);
+  return SyncFolder(FolderOf(path));
+}
+
 absl::StatusOr<std::string> SetAside(const std::string& path, absl::Time now) {
   const std::string stem = absl::StrCat(path, ".corrupt-", absl::ToUnixSeconds(now));
   std::string aside = stem;

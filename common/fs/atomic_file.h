@@ -23,6 +23,9 @@ absl::StatusOr<std::string> ReadSecretFile(const std::string& path, size_t max_b
 // mkdir -p; the last folder gets `mode`. An existing last folder that is writable by others is refused.
 absl::Status MakeDirectory(const std::string& path, unsigned mode);
 
+// Unlinks and makes that durable. kNotFound.
+absl::Status RemoveFile(const std::string& path);
+
 // Renames a damaged file to <path>.corrupt-<unix seconds> and returns that name, so that nothing replaces it silently.
 absl::StatusOr<std::string> SetAside(const std::string& path, absl::Time now);
 

@@ -1,7 +1,8 @@
 // Seam for the server's private keys: create and sign. Keys never leave the manager.
 // Thread-safe. The managers here (memory, disk) sign inline in well under a millisecond; GenerateKey and RemoveKey may
 // touch the disk and are called by workers only.
-// Errors: kNotFound no such id; kUnavailable backend unreachable, retry; kFailedPrecondition key type or store refused.
+// Errors: kNotFound no such id; kUnavailable backend unreachable, retry; kFailedPrecondition key type or store refused;
+// kDataLoss the key is there but damaged (the message names where), until GenerateKey puts a new one in its place.
 #pragma once
 
 #include <string>
@@ -17,7 +18,7 @@ class KeyManager {
  public:
   virtual ~KeyManager() = default;
 
-  // Creates or replaces the key `id` ([A-Za-z0-9._-]{1,64}). On error the previous key is still usable.
+  // Creates or replaces the key `id` ([A-Za-z0-9._-]{1,64}, no leading dot). On error the previous key is still usable.
   virtual absl::StatusOr<crypto::PublicKey> GenerateKey(absl::string_view id, crypto::KeyType type) = 0;
   virtual absl::StatusOr<crypto::PublicKey> GetPublicKey(absl::string_view id) = 0;
   virtual std::vector<std::string> ListKeys() = 0;
