@@ -147,7 +147,7 @@ server {{
   log_level = "DEBUG"
   ca_ttl = "{ca_ttl}"
   default_jwt_svid_ttl = "5m"
-  jwt_issuer = "https://id.example.org"
+  jwt_issuer = "https://id.example.org/spiffe"
   experimental {{ cache_reload_interval = "1s" }}
 }}
 plugins {{
@@ -302,9 +302,14 @@ bootstrap: {{trust_bundle_path: {bundle}}}
 node_attestor: {attestor}
 workload_attestors: {{unix: {{discover_path: true}}}}
 """)
-        self.daemon = Daemon("signet-agent", [programs / "signet-agent", "run", "--config", config], folder / "agent.log")
-        wait_until("ready signet-agent", lambda: accepts(self.workload_socket) and http_ok(self._http, "/readyz"),
-                   daemons=[self.daemon, server.daemon])
+        self._command = ("signet-agent", [programs / "signet-agent", "run", "--config", config], folder / "agent.log")
+        self.start()
+        wait_until("ready signet-agent", lambda: http_ok(self._http, "/readyz"), daemons=[self.daemon, server.daemon])
+
+    def start(self):
+        """Starts it, the first time or again on what it has on disk, and waits for its socket."""
+        self.daemon = Daemon(*self._command)
+        wait_until("the workload socket", lambda: accepts(self.workload_socket), daemons=[self.daemon])
 
     def serves(self):
         """Whether a process of this user is given an X.509-SVID."""
@@ -319,15 +324,19 @@ AGENTS = {"spire": SpireAgent, "signet": SignetAgent}
 
 
 class System:
-    """A server and an agent attested by join token, with one entry for processes of this user.
+    """A server and an agent attested by join token, with one entry for processes of this user unless told otherwise.
 
     `entry` is the workload's: WORKLOAD_ID, two DNS names, a hint and `x509_ttl`.
     """
 
-    def __init__(self, folder, server_make, agent_make, ca_ttl="24h", x509_ttl=WORKLOAD_TTL):
+    def __init__(self, folder, server_make, agent_make, ca_ttl="24h", x509_ttl=WORKLOAD_TTL, with_entry=True):
         folder = folder / f"{server_make[:2]}-{agent_make[:2]}-{secrets.token_hex(2)}"
         self.server = SERVERS[server_make](folder / "s", ca_ttl=ca_ttl)
         self.agent = AGENTS[agent_make](folder / "a", self.server, token=self.server.cli.join_token(NODE_ID))
+        if with_entry:
+            self.add_entry(x509_ttl)
+
+    def add_entry(self, x509_ttl=WORKLOAD_TTL):
         self.entry = self.server.cli.create_entry(
             WORKLOAD_ID, [MY_UID], dns=["workload.example.org", "workload"], hint="internal", x509_ttl=x509_ttl)
         # SPIRE tells workloads "no identity issued" until its agent has polled, and not every client asks again.

@@ -5,7 +5,8 @@ from . import certificates, clients, parity, spire_agent, spire_agent_cli, spire
 # name -> (function, what it shows, seconds it takes once its counterpart is installed)
 SUITES = {
     "spire-cli": (spire_cli.run, "SPIRE's spire-server CLI against the admin socket", 5),
-    "parity": (parity.run, "a table of RPCs to SPIRE's server and ours, answers compared", 10),
+    "server-parity": (parity.server, "a table of RPCs to SPIRE's server and ours, answers compared", 10),
+    "agent-parity": (parity.agent, "a table of Workload API calls to SPIRE's agent and ours, answers compared", 10),
     "certificates": (certificates.run, "every issued certificate, judged by go-spiffe and openssl", 10),
     "go": (clients.go, "go-spiffe: sources, calls, refusals, mTLS through rotations", 30),
     "python": (clients.python, "the Python spiffe package", 15),

@@ -44,18 +44,29 @@ def java(results, context):
     run_program(results, command, context.system().environment(), 180)
 
 
-def run_program(results, argv, env, timeout):
+def mixed(results, context, server_make, agent_make):
+    """The Go program, through one rotation, on a server and an agent of two makes."""
+    binary = toolchain.go_programs() / "workload"
+    mixture = system.System(context.folder("mixed"), server_make, agent_make)
+    try:
+        env = {**mixture.environment(), "INTEROP_ROTATIONS": "1", "INTEROP_TIMEOUT": "90s"}
+        run_program(results, [binary], env, 100, prefix="go_client/")
+    finally:
+        mixture.stop()
+
+
+def run_program(results, argv, env, timeout, prefix=""):
     """Runs a program that reports CHECK lines; it must report some, say it is done, and agree with its exit code."""
     done = run(argv, timeout=timeout, env=env, check=False)
     passed = failed = 0
     for line in done.stdout.splitlines():
         if line.startswith("CHECK PASS "):
             passed += 1
-            results.ok(line.removeprefix("CHECK PASS "))
+            results.ok(prefix + line.removeprefix("CHECK PASS "))
         elif line.startswith("CHECK FAIL "):
             failed += 1
             name, _, why = line.removeprefix("CHECK FAIL ").partition(": ")
-            results.fail(name, why)
-    with results.check("ran_to_its_end"):
+            results.fail(prefix + name, why)
+    with results.check(prefix + "ran_to_its_end"):
         require("CHECK DONE" in done.stdout.splitlines() and passed + failed > 0 and (done.returncode == 0) == (failed == 0),
                 f"{os.path.basename(str(argv[0]))} exited {done.returncode} after {passed + failed} checks: {done.stderr[-800:]}")

@@ -1,56 +1,81 @@
-"""The same table of RPCs to SPIRE and to the server under test; codes and answers must agree."""
+"""The same table of RPCs to SPIRE and to what is under test; codes and answers must agree."""
 
 import fnmatch
 import json
+import secrets
 
 from harness import process, toolchain
 from harness.results import require
-from harness.system import SERVERS, TRUST_DOMAIN
+from harness.system import SERVERS, System
 
-_CASES = toolchain.HERE / "suites" / "parity.cases"
-_ALLOWED = toolchain.HERE / "suites" / "parity.allowed"
+_HERE = toolchain.HERE / "suites"
 
 
-def run(results, context):
+def server(results, context):
     toolchain.spire()
-    program = toolchain.go_programs() / "parity"
-    theirs = play(program, context.folder("parity") / "spire", "spire")
-    ours = play(program, context.folder("parity") / "tested", context.server)
-    allowed = read_allowed()
+    compare(results, "server", context.server, lambda make: play_server(context, make))
+
+
+def agent(results, context):
+    toolchain.spire()
+    compare(results, "agent", context.agent, lambda make: play_agent(context, make, make if make == "spire" else context.server))
+
+
+def play_server(context, make):
+    tested = SERVERS[make](context.folder(f"parity-{secrets.token_hex(2)}"))
+    try:
+        return play("parity.cases", {"INTEROP_ADMIN_SOCKET": str(tested.admin_socket), "INTEROP_SERVER": tested.address})
+    finally:
+        tested.stop()
+
+
+def play_agent(context, make, server_make):
+    tested = System(context.folder("wparity"), server_make, make, with_entry=False)
+    try:
+        env = {"INTEROP_WORKLOAD_SOCKET": str(tested.agent.workload_socket)}
+        answers = play("workload.none.cases", env)
+        tested.add_entry()
+        return answers | play("workload.one.cases", env)
+    finally:
+        tested.stop()
+
+
+def play(cases, env):
+    done = process.run([toolchain.go_programs() / "parity", _HERE / cases], timeout=120, check=False, env=env)
+    lines = [line.split(" ", 2)[1:] for line in done.stdout.splitlines() if line.startswith("CASE ")]
+    require(done.stdout.endswith("CASES DONE\n"), f"it stopped after {len(lines)} cases: {done.stderr[-500:]}")
+    return {name: json.loads(answer) for name, answer in lines}
+
+
+def compare(results, side, make, play_make):
+    """One result for each case. A difference passes when parity.allowed gives a reason."""
+    theirs, ours = play_make("spire"), play_make(make)
+    allowed = read_allowed(side)
     used = set()
     for name, want in theirs.items():
         got = ours.get(name, {"code": "not answered"})
         same = got["code"] == want["code"] and got.get("answer") == want.get("answer")
-        reason = next((pattern for pattern in allowed if fnmatch.fnmatch(name, pattern)), None)
+        pattern = next((p for p in allowed if fnmatch.fnmatch(name, p)), None)
         if same:
             results.ok(name)
-        elif reason:
-            used.add(reason)
-            results.ok(f"{name} (differs on purpose: {allowed[reason]})")
+        elif pattern:
+            used.add(pattern)
+            results.ok(f"{name} (differs on purpose: {allowed[pattern]})")
         else:
             results.fail(name, f"SPIRE {brief(want)}; here {brief(got)}")
-    if context.server != "spire":
+    if make != "spire":
         for pattern in sorted(allowed.keys() - used):
             with results.check(f"allowed {pattern}"):
                 require(False, "listed in parity.allowed, but nothing differs any more: remove the line")
 
 
-def play(program, folder, make):
-    server = SERVERS[make](folder)
-    try:
-        done = process.run([program, _CASES], timeout=120, check=False, env={
-            "INTEROP_ADMIN_SOCKET": str(server.admin_socket), "INTEROP_SERVER": server.address, "INTEROP_TRUST_DOMAIN": TRUST_DOMAIN})
-        lines = [line.split(" ", 2)[1:] for line in done.stdout.splitlines() if line.startswith("CASE ")]
-        require(done.stdout.endswith("CASES DONE\n"), f"against {make} it stopped after {len(lines)} cases: {done.stderr[-500:]}")
-        return {name: json.loads(answer) for name, answer in lines}
-    finally:
-        server.stop()
-
-
-def read_allowed():
-    pairs = [line.split(None, 1) for line in _ALLOWED.read_text().splitlines() if line.strip() and not line.startswith("#")]
-    return {pattern: reason for pattern, reason in pairs}
+def read_allowed(side):
+    """Lines `side pattern reason` of parity.allowed for this side."""
+    triples = [line.split(None, 2) for line in (_HERE / "parity.allowed").read_text().splitlines()
+               if line.strip() and not line.startswith("#")]
+    return {pattern: reason for where, pattern, reason in triples if where == side}
 
 
 def brief(answer):
-    return " ".join(str(part) for part in (answer["code"], answer.get("message") or "", json.dumps(answer["answer"]) if answer.get("answer") else "") if part)
+    parts = [answer["code"], answer.get("message"), json.dumps(answer["answer"]) if answer.get("answer") else ""]
+    return " ".join(part for part in parts if part)

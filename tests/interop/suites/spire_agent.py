@@ -7,6 +7,7 @@ from harness import process, toolchain
 from harness.process import wait_until
 from harness.results import require
 from harness.system import MY_UID, NODE_ID, SERVERS, TRUST_DOMAIN, SpireAgent, SpireCli, X509Pop
+from suites import clients
 from suites.workload import ids, serial
 
 _BASE = f"spiffe://{TRUST_DOMAIN}"
@@ -22,6 +23,7 @@ def run(results, context):
         x509_pop(results, folder, server, pop)
     finally:
         server.stop()
+    clients.mixed(results, context, context.server, "spire")
 
 
 def join_token(results, folder, server):

@@ -3,6 +3,7 @@
 from harness.process import wait_until
 from harness.results import require
 from harness.system import AGENTS, NODE_ID, TRUST_DOMAIN, SpireServer, X509Pop
+from suites import clients
 from suites.spire_agent import follow_changes
 from suites.workload import ids
 
@@ -32,7 +33,16 @@ def run(results, context):
                 server.cli.create_entry(f"{_BASE}/pop-node", ["x509pop:subject:cn:interop-node"], parent_id=f"{_BASE}/spire/server")
                 server.cli.create_entry(f"{_BASE}/pop", [context.selector], parent_id=f"{_BASE}/pop-node")
                 wait_until("SVID of the entry", lambda: ids(agent) == {"/pop"}, daemons=[agent.daemon, server.daemon])
+            server.stop()
+            with results.check("serves_while_the_server_is_away"):
+                require(ids(agent) == {"/pop"}, "nothing served")
+            if context.agent == "signet":
+                with results.check("restarts_while_the_server_is_away"):  # SPIRE's agent does not
+                    agent.stop()
+                    agent.start()
+                    wait_until("the cached SVID", lambda: ids(agent) == {"/pop"}, timeout=5, daemons=[agent.daemon])
         finally:
             agent.stop()
     finally:
         server.stop()
+    clients.mixed(results, context, "spire", context.agent)

@@ -1,11 +1,13 @@
-// parity CASES: plays a table of RPCs against one server and prints what it answers, for comparison with another make.
+// parity CASES: plays a table of RPCs against one server or agent and prints what it answers, for comparison with
+// another make.
 // Each line of CASES is `name caller Service.Method {request as protobuf JSON}`, optionally followed by
 // `=> VARIABLE path.in.answer`; `#` starts a comment. Callers are local (admin socket), anonymous (TLS without a
 // certificate) and agent (one attested by join token). In requests $VARIABLE stands for what an earlier answer gave,
 // $AGENT for the agent's path, $CSR(uri,...) for a fresh CSR with these URI SANs, in base64.
-// Afterwards every method of every server API is called with an empty request by every caller: the authorisation table.
-// Prints "CASE name {json}" lines and "CASES DONE". The environment: INTEROP_ADMIN_SOCKET, INTEROP_SERVER,
-// INTEROP_TRUST_DOMAIN.
+// With INTEROP_WORKLOAD_SOCKET the callers are workload (Workload API, with the security header) and bare (without).
+// Without it INTEROP_ADMIN_SOCKET and INTEROP_SERVER name the server, and after the table every method of every server
+// API is called with an empty request by every caller: the authorisation table.
+// Prints "CASE name {json}" lines and "CASES DONE".
 package main
 
 import (
@@ -30,6 +32,7 @@ import (
 	"strings"
 	"time"
 
+	_ "github.com/spiffe/go-spiffe/v2/proto/spiffe/workload"
 	agentv1 "github.com/spiffe/spire-api-sdk/proto/spire/api/server/agent/v1"
 	_ "github.com/spiffe/spire-api-sdk/proto/spire/api/server/bundle/v1"
 	_ "github.com/spiffe/spire-api-sdk/proto/spire/api/server/debug/v1"
@@ -43,6 +46,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -67,7 +71,7 @@ type player struct {
 func run() error {
 	p := &player{callers: map[string]*grpc.ClientConn{}, methods: map[string]protoreflect.MethodDescriptor{}, variables: map[string]string{}}
 	protoregistry.GlobalFiles.RangeFiles(func(file protoreflect.FileDescriptor) bool {
-		if strings.HasPrefix(string(file.Package()), "spire.api.server.") {
+		if strings.HasPrefix(string(file.Package()), "spire.api.server.") || file.Services().ByName("SpiffeWorkloadAPI") != nil {
 			for i := range file.Services().Len() {
 				service := file.Services().Get(i)
 				for j := range service.Methods().Len() {
@@ -77,6 +81,12 @@ func run() error {
 		}
 		return true
 	})
+	if socket := os.Getenv("INTEROP_WORKLOAD_SOCKET"); socket != "" {
+		if err := p.connectWorkload(socket); err != nil {
+			return err
+		}
+		return p.playTable(os.Args[1])
+	}
 	if err := p.connect(); err != nil {
 		return err
 	}
@@ -84,6 +94,12 @@ func run() error {
 		return err
 	}
 	return p.playAuthorization()
+}
+
+func (p *player) connectWorkload(socket string) error {
+	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	p.callers["workload"], p.callers["bare"] = conn, conn
+	return err
 }
 
 func (p *player) connect() error {
@@ -243,6 +259,9 @@ func (p *player) call(caller, name, request string) (map[string]any, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
+	if caller == "workload" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "workload.spiffe.io", "true")
+	}
 	path := fmt.Sprintf("/%s/%s", method.Parent().FullName(), method.Name())
 	if method.IsStreamingClient() || method.IsStreamingServer() {
 		err = oneStep(ctx, conn, path, in, out)
@@ -317,6 +336,7 @@ var volatile = map[string]bool{
 	"id": true, "createdAt": true, "expiresAt": true, "issuedAt": true, "certChain": true, "token": true, "value": true,
 	"x509svidSerialNumber": true, "x509svidExpiresAt": true, "nextPageToken": true, "asn1": true, "publicKey": true,
 	"keyId": true, "message": true, "svidChain": true, "uptime": true, "agentVersion": true, "sequenceNumber": true,
+	"svid": true, "x509Svid": true, "x509SvidKey": true, "bundle": true, "spiffe://example.org": true, "iat": true, "exp": true,
 }
 
 // normal drops what differs between any two runs and sorts what has no order of its own.
@@ -325,7 +345,9 @@ func (p *player) normal(field string, value any) any {
 	case map[string]any:
 		result := map[string]any{}
 		for key, inner := range typed {
-			if _, isText := inner.(string); volatile[key] && (isText || key == "certChain" || key == "svidChain") && !(field == "selectors" && key == "value") {
+			_, isText := inner.(string)
+			_, isNumber := inner.(float64)
+			if volatile[key] && (isText || isNumber || key == "certChain" || key == "svidChain") && !(field == "selectors" && key == "value") {
 				inner = "(set)"
 			}
 			result[key] = p.normal(key, inner)
