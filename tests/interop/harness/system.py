@@ -129,7 +129,7 @@ def single_entry(answer):
 class SpireServer:
     make = "spire"
 
-    def __init__(self, folder, x509_pop=None, ca_ttl="24h"):
+    def __init__(self, folder, x509_pop=None, ca_ttl="24h", ca_key_type="ec-p256"):
         programs = toolchain.spire()
         folder.mkdir(parents=True, exist_ok=True)
         self.admin_socket = folder / "admin.sock"
@@ -146,6 +146,7 @@ server {{
   data_dir = "{folder}"
   log_level = "DEBUG"
   ca_ttl = "{ca_ttl}"
+  ca_key_type = "{ca_key_type}"
   default_jwt_svid_ttl = "5m"
   jwt_issuer = "https://id.example.org/spiffe"
   experimental {{ cache_reload_interval = "1s" }}
@@ -178,7 +179,7 @@ plugins {{
 class SignetServer:
     make = "signet"
 
-    def __init__(self, folder, x509_pop=None, ca_ttl="24h"):
+    def __init__(self, folder, x509_pop=None, ca_ttl="24h", ca_key_type="ec-p256"):
         programs = toolchain.signet()
         folder.mkdir(parents=True, exist_ok=True)
         self.admin_socket = folder / "run" / "admin.sock"
@@ -196,7 +197,7 @@ listen: 127.0.0.1:{self.port}
 admin_socket: {self.admin_socket}
 http: {{listen: 127.0.0.1:{self._http}}}
 log: {{level: debug, format: text}}
-ca: {{ttl: {ca_ttl}}}
+ca: {{ttl: {ca_ttl}, key_type: {ca_key_type}}}
 jwt_issuer: https://id.example.org/spiffe
 datastore: {{sqlite: {{path: server.db}}}}
 key_manager: {{disk: {{path: keys}}}}

@@ -5,9 +5,9 @@ from . import certificates, clients, parity, spire_agent, spire_agent_cli, spire
 # name -> (function, what it shows, seconds it takes once its counterpart is installed)
 SUITES = {
     "spire-cli": (spire_cli.run, "SPIRE's spire-server CLI against the admin socket", 5),
-    "server-parity": (parity.server, "a table of RPCs to SPIRE's server and ours, answers compared", 10),
-    "agent-parity": (parity.agent, "a table of Workload API calls to SPIRE's agent and ours, answers compared", 10),
-    "certificates": (certificates.run, "every issued certificate, judged by go-spiffe and openssl", 10),
+    "server-parity": (parity.server, "a table of RPCs to SPIRE's server and ours, answers compared", 20),
+    "agent-parity": (parity.agent, "a table of Workload API calls to SPIRE's agent and ours, answers compared", 20),
+    "certificates": (certificates.run, "every issued certificate, judged by go-spiffe and openssl", 20),
     "go": (clients.go, "go-spiffe: sources, calls, refusals, mTLS through rotations", 30),
     "python": (clients.python, "the Python spiffe package", 15),
     "rust": (clients.rust, "the Rust spiffe crate", 15),

@@ -1,7 +1,7 @@
 // shapes OUT_DIR: asks the server for every kind of certificate it issues and leaves each as PEM files for other
 // judges: NAME.pem (chain, leaf first), NAME.key where we hold the key, root.pem, bundle.json.
 // It plays an agent on the raw wire: attests with a join token, renews, signs workloads' CSRs of several key types.
-// The environment: INTEROP_ADMIN_SOCKET, INTEROP_SERVER, INTEROP_TRUST_DOMAIN, INTEROP_NODE_ID.
+// The environment: INTEROP_ADMIN_SOCKET, INTEROP_SERVER, INTEROP_TRUST_DOMAIN.
 package main
 
 import (
