@@ -1,9 +1,9 @@
-// Seam for everything that must be remembered: narrow stores, one for each kind of record, and DataStore of all of them.
-// Writes are asynchronous: the completion runs once the change is durable (or refused), on the store's writer thread; it
-// must be quick and must not block. What was acknowledged survives kill -9 and power loss. Each write adds its change
-// feed rows in the same transaction. Reads block: run them on an Executor, or before serving.
-// Thread-safe. Errors: kNotFound, kAlreadyExists, kInvalidArgument as facts of the record; kUnavailable the store cannot
-// be reached or written now, retry; kDataLoss a damaged store, named.
+// Seam for everything that must be remembered: narrow stores, one for each kind of record, and DataStore of all of
+// them. Writes are asynchronous: the completion runs once the change is durable (or refused), on the store's writer
+// thread; it must be quick and must not block. What was acknowledged survives kill -9 and power loss. Each write adds
+// its change feed rows in the same transaction. Reads block: run them on an Executor, or before serving. Thread-safe.
+// Errors: kNotFound, kAlreadyExists, kInvalidArgument as facts of the record; kUnavailable the store cannot be reached
+// or written now, retry; kDataLoss a damaged store, named.
 #pragma once
 
 #include <functional>
@@ -45,9 +45,9 @@ class EntryStore {
 
 // What an attestation writes, in one transaction.
 struct Attestation {
-  AgentRecord agent;                                   // created, or replaces the record of the same id
-  std::optional<std::string> consume_token_sha256;     // kNotFound when absent, spent or expired at `now`
-  std::optional<spiffe::Entry> alias;                  // created with it; ignored when it exists already
+  AgentRecord agent;                                // created, or replaces the record of the same id
+  std::optional<std::string> consume_token_sha256;  // kNotFound when absent, spent or expired at `now`
+  std::optional<spiffe::Entry> alias;               // created with it; ignored when it exists already
 };
 
 class AgentStore {
@@ -57,11 +57,12 @@ class AgentStore {
   virtual void Attest(Attestation attestation, absl::Time now, StatusCompletion done) = 0;
   // A renewal: stores new_serial and new_expires_at. kNotFound; kPermissionDenied when banned.
   virtual void SetNewSerial(const spiffe::Id& id, std::string serial, absl::Time expires_at, StatusCompletion done) = 0;
-  // The agent used its new SVID: new_serial becomes serial. No-op when it is that already.
+  // The agent used its new SVID: new_serial becomes serial. No-op when it is that already. kFailedPrecondition when it
+  // is neither.
   virtual void ConfirmSerial(const spiffe::Id& id, std::string serial, StatusCompletion done) = 0;
   virtual void SetAgentVersion(const spiffe::Id& id, std::string version, StatusCompletion done) = 0;
-  virtual void BanAgent(const spiffe::Id& id, StatusCompletion done) = 0;    // kNotFound
-  virtual void DeleteAgent(const spiffe::Id& id, StatusCompletion done) = 0; // kNotFound
+  virtual void BanAgent(const spiffe::Id& id, StatusCompletion done) = 0;     // kNotFound
+  virtual void DeleteAgent(const spiffe::Id& id, StatusCompletion done) = 0;  // kNotFound
   // Never banned agents, and those that cannot re-attest only with `include_tofu`; the number deleted, at most `limit`.
   virtual void PruneAgents(absl::Time expired_before, bool include_tofu, size_t limit, Completion<size_t> done) = 0;
 
@@ -115,7 +116,9 @@ class IssuanceLog {
 class ChangeFeed {
  public:
   virtual ~ChangeFeed() = default;
-  virtual absl::StatusOr<std::vector<Change>> ReadChanges(uint64_t after, size_t limit) = 0;  // in order of seq
+  // In order of seq. kOutOfRange: what followed `after` may have been pruned, or `after` is of another history: read
+  // everything anew.
+  virtual absl::StatusOr<std::vector<Change>> ReadChanges(uint64_t after, size_t limit) = 0;
   virtual absl::StatusOr<uint64_t> LastSeq() = 0;
   // Called after each commit that changed something, on the writer thread: a wake-up without content.
   virtual void SetWakeUp(std::function<void()> wake_up) = 0;

@@ -31,9 +31,9 @@ struct AgentRecord {
 
 // A join token is kept as its SHA-256 only: an unspent token stands nowhere in clear.
 struct JoinTokenRecord {
-  std::string token_sha256;             // 32 raw bytes
+  std::string token_sha256;  // 32 raw bytes
   absl::Time expires_at;
-  std::optional<spiffe::Id> alias_id;   // asked for with the token: alias entry made when the token is spent
+  std::optional<spiffe::Id> alias_id;  // asked for with the token: alias entry made when the token is spent
 };
 
 // One position of the change feed: written in the transaction of the change, visible in commit order.
