@@ -189,6 +189,14 @@ absl::StatusOr<std::vector<Certificate>> Certificate::ParsePemChain(absl::string
   return chain;
 }
 
+std::string SerialToDecimal(absl::string_view serial) {
+  BignumPtr number(BN_bin2bn(Bytes(serial), static_cast<int>(serial.size()), nullptr));
+  char* decimal = number == nullptr ? nullptr : BN_bn2dec(number.get());
+  std::string text = decimal == nullptr ? "" : decimal;
+  OPENSSL_free(decimal);
+  return text;
+}
+
 const Certificate::Fields& Certificate::fields() const {
   static const Fields* const none = new Fields;
   return fields_ == nullptr ? *none : *fields_;
@@ -211,13 +219,7 @@ uint16_t Certificate::key_usage() const { return fields().key_usage; }
 const std::string& Certificate::subject_key_id() const { return fields().subject_key_id; }
 const std::string& Certificate::authority_key_id() const { return fields().authority_key_id; }
 
-std::string Certificate::SerialDecimal() const {
-  BignumPtr number(BN_bin2bn(Bytes(serial()), static_cast<int>(serial().size()), nullptr));
-  char* decimal = number == nullptr ? nullptr : BN_bn2dec(number.get());
-  std::string text = decimal == nullptr ? "" : decimal;
-  OPENSSL_free(decimal);
-  return text;
-}
+std::string Certificate::SerialDecimal() const { return SerialToDecimal(serial()); }
 
 std::string Certificate::subject() const {
   const X509NamePtr name = ParseName(subject_der());

@@ -23,6 +23,9 @@ enum KeyUsage : uint16_t {
   kCrlSign = 1 << 6,
 };
 
+// A serial number in decimal, as SPIRE prints it; from its big-endian bytes.
+std::string SerialToDecimal(absl::string_view serial);
+
 class Certificate final {
  public:
   // Refuses more than 16 KiB, trailing bytes, an extension that stands twice or does not parse, and a public key that

@@ -1,8 +1,7 @@
 // Keeps the authorities in order: two slots for X.509 and two for JWT, prepared / active / old, driven by the clock
-// (rotation.h decides, this does). An authority is journalled and published in the bundle before its first use. A restart
-// takes the authorities up again where the journal and the KeyManager agree; where they do not, it says so loudly and
-// makes new ones without touching what is still trusted.
-// Owns one worker thread. Thread-safe.
+// (rotation.h decides, this does). An authority is journalled and published in the bundle before its first use. A
+// restart takes the authorities up again where the journal and the KeyManager agree; where they do not, it says so
+// loudly and makes new ones without touching what is still trusted. Owns one worker thread. Thread-safe.
 #pragma once
 
 #include <memory>
@@ -30,9 +29,9 @@ class AuthorityRotator {
 
   // Loads the journal and makes sure that an authority of each kind is active, durably; then starts the worker.
   // All references must outlive it.
-  static absl::StatusOr<std::unique_ptr<AuthorityRotator>> Create(Options options, KeyManager& keys, JournalStore& journal,
-                                                                  BundleStore& bundles, telemetry::Health& health,
-                                                                  Clock& clock);
+  static absl::StatusOr<std::unique_ptr<AuthorityRotator>> Create(Options options, KeyManager& keys,
+                                                                  JournalStore& journal, BundleStore& bundles,
+                                                                  telemetry::Health& health, Clock& clock);
   virtual ~AuthorityRotator() = default;
 
   virtual const LatestValue<ActiveAuthorities>& authorities() const = 0;

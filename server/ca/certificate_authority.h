@@ -22,7 +22,7 @@ namespace signet::server {
 
 // The authority that signs now. `upstream_chain` is empty for a self-signed root.
 struct ActiveX509 {
-  std::string key_id;                                 // in the KeyManager
+  std::string key_id;  // in the KeyManager
   crypto::Certificate certificate;
   std::vector<crypto::Certificate> upstream_chain;
 };

@@ -1,5 +1,5 @@
-// Pure: (what is asked, policy, the active authority, now) -> contents of a certificate or JWT. No key, no clock, no I/O.
-// The rules are those of spiffe X509-SVID 2 to 4 and JWT-SVID 3, and of RFC 5280 4.1.2; TTLs are capped by the
+// Pure: (what is asked, policy, the active authority, now) -> contents of a certificate or JWT. No key, no clock, no
+// I/O. The rules are those of spiffe X509-SVID 2 to 4 and JWT-SVID 3, and of RFC 5280 4.1.2; TTLs are capped by the
 // authority's end; notBefore lies 10 s back.
 #pragma once
 
@@ -23,7 +23,7 @@ struct IssuePolicy {
   absl::Duration jwt_ttl = absl::Minutes(5);
   absl::Duration agent_ttl = absl::Hours(1);
   absl::Duration ca_ttl = absl::Hours(24);
-  std::string jwt_issuer;                     // empty: no iss
+  std::string jwt_issuer;  // empty: no iss
   crypto::DistinguishedName ca_subject;
 };
 
@@ -50,7 +50,8 @@ absl::StatusOr<spiffe::JwtSvidClaims> JwtClaims(const spiffe::Id& id, std::vecto
                                                 absl::Duration ttl, bool with_jti, const IssuePolicy& policy,
                                                 absl::Time authority_not_after, absl::Time now);
 
-// 1 to 253 characters of letters, digits, '-', '.', optional leading "*."; labels as RFC 1123 says. Else kInvalidArgument.
+// 1 to 253 characters of letters, digits, '-', '.', optional leading "*."; labels as RFC 1123 says. Else
+// kInvalidArgument.
 absl::Status CheckDnsName(absl::string_view name);
 
 }  // namespace signet::server
