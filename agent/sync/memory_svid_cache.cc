@@ -457,14 +457,18 @@ std::vector<BundlePtr> MemorySvidCache::AllBundles() const {
   return bundles;
 }
 
-bool MemorySvidCache::IsTainted(const HeldSvid& held) const {
-  const auto own = bundles_.find(trust_domain_.name());
-  const std::string& authority = held.svid->chain.back().authority_key_id();
-  if (own == bundles_.end() || authority.empty()) return false;
-  for (const spiffe::X509Authority& trusted : own->second->x509_authorities) {
+bool ChainsToTainted(const spiffe::Bundle& bundle, const std::vector<crypto::Certificate>& chain) {
+  const std::string& authority = chain.back().authority_key_id();
+  if (authority.empty()) return false;
+  for (const spiffe::X509Authority& trusted : bundle.x509_authorities) {
     if (trusted.certificate.subject_key_id() == authority) return trusted.tainted;
   }
   return true;  // revoked: nobody can verify it any more
+}
+
+bool MemorySvidCache::IsTainted(const HeldSvid& held) const {
+  const auto own = bundles_.find(trust_domain_.name());
+  return own != bundles_.end() && ChainsToTainted(*own->second, held.svid->chain);
 }
 
 std::vector<PlanItem> MemorySvidCache::PlanItems() const {

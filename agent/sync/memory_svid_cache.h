@@ -40,6 +40,9 @@ struct CacheSnapshot {
   std::vector<BundlePtr> bundles;
 };
 
+// Whether the authority that signed the top of `chain` is tainted in `bundle`, or has gone from it.
+bool ChainsToTainted(const spiffe::Bundle& bundle, const std::vector<crypto::Certificate>& chain);
+
 class MemorySvidCache final : public SvidCache {
  public:
   struct Options {
