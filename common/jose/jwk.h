@@ -1,4 +1,5 @@
-// JSON Web Keys (RFC 7517), public ones of kty EC (P-256, P-384, P-521) and RSA.
+// JSON Web Keys (RFC 7517), public ones of kty EC (P-256, P-384, P-521), RSA and OKP (Ed25519, which some foreign X.509
+// authorities use; no JWT-SVID is signed with it).
 #pragma once
 
 #include <string>
@@ -11,7 +12,7 @@
 
 namespace signet::jose {
 
-// The members of the key alone (kty, crv, x, y or n, e). kUnimplemented for a kty or crv we do not know (a consumer of a
+// The members of the key alone (kty; crv, x, y; n, e). kUnimplemented for a kty or crv we do not know (a consumer of a
 // set ignores such a key), kInvalidArgument for a malformed one. Private members ("d") are refused.
 absl::StatusOr<crypto::PublicKey> ParseJwk(const boost::json::object& jwk);
 boost::json::object ToJwk(const crypto::PublicKey& key);

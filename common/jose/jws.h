@@ -11,8 +11,8 @@
 
 namespace signet::jose {
 
-std::string Base64UrlEncode(absl::string_view bytes);                        // no padding
-absl::StatusOr<std::string> Base64UrlDecode(absl::string_view text);         // refuses padding and stray bits
+std::string Base64UrlEncode(absl::string_view bytes);                 // no padding
+absl::StatusOr<std::string> Base64UrlDecode(absl::string_view text);  // refuses padding and stray bits
 
 struct JwsHeader {
   std::string algorithm;  // one of the nine
