@@ -16,6 +16,7 @@ constexpr absl::Duration kLongestLook = absl::Minutes(1);  // the wall clock may
 struct StreamRegistry::Stream {
   Method method;
   CallerPtr caller;
+  absl::Time deadline;
   End end;
   std::unique_ptr<EntryIndex::Subscription> subscription;
   // Under the registry's mutex.
@@ -37,11 +38,13 @@ StreamRegistry::StreamRegistry(Authorizer& authorizer, CallerSource& callers, En
 
 StreamRegistry::~StreamRegistry() { worker_.Stop(); }
 
-std::unique_ptr<StreamRegistry::Handle> StreamRegistry::Register(Method method, CallerPtr caller, End end) {
+std::unique_ptr<StreamRegistry::Handle> StreamRegistry::Register(Method method, CallerPtr caller, End end,
+                                                                 absl::Time deadline) {
   auto stream = std::make_shared<Stream>();
   stream->method = method;
   stream->caller = std::move(caller);
   stream->end = std::move(end);
+  stream->deadline = deadline;
   if (stream->caller->id) {
     stream->verified_under = index_.FindBundle(stream->caller->id->trust_domain());
     // The subscription comes before the first look, so that nothing is missed between the two.
@@ -113,18 +116,21 @@ absl::Duration StreamRegistry::Sweep() {
 
 // OK: goes on at least until `look_again`.
 absl::Status StreamRegistry::Examine(Stream& stream, absl::Time now, absl::Time& look_again) {
+  look_again = stream.deadline;
+  if (now >= stream.deadline) return absl::DeadlineExceededError(absl::StrCat(RowOf(stream.method).path, ": too slow"));
   if (!stream.caller->id) return absl::OkStatus();
   Authorizer::Decision decision = authorizer_.Decide(stream.method, stream.caller);
   if (decision.confirm) decision = authorizer_.Confirm(stream.method, stream.caller);
   if (decision.superseded) {
     stream.superseded_at = std::min(stream.superseded_at, now);
-    look_again = stream.superseded_at + kOverlap;
-    if (look_again <= now) return decision.status;
+    const absl::Time end = stream.superseded_at + kOverlap;
+    if (end <= now) return decision.status;
+    look_again = std::min(look_again, end);
   } else {
     stream.superseded_at = absl::InfiniteFuture();
     if (absl::IsPermissionDenied(decision.status) || absl::IsUnauthenticated(decision.status)) return decision.status;
     if (!decision.status.ok()) {  // no verdict, the database did not answer: ask again soon
-      look_again = now + absl::Seconds(1);
+      look_again = std::min(look_again, now + absl::Seconds(1));
       return absl::OkStatus();
     }
   }

@@ -45,9 +45,10 @@ class StreamRegistry {
   StreamRegistry(Authorizer& authorizer, CallerSource& callers, EntryIndex& index, Clock& clock);
   ~StreamRegistry();
 
-  // `method` is what the stream was granted for: it ends when it would not be granted again. A local caller's stream
-  // ends only at shutdown.
-  [[nodiscard]] std::unique_ptr<Handle> Register(Method method, CallerPtr caller, End end);
+  // `method` is what the stream was granted for: it ends when it would not be granted again, and at `deadline` in any
+  // case. A local or anonymous caller's stream ends only then and at shutdown.
+  [[nodiscard]] std::unique_ptr<Handle> Register(Method method, CallerPtr caller, End end,
+                                                 absl::Time deadline = absl::InfiniteFuture());
   // Ends all, now and from here on.
   void FinishAll(const absl::Status& status);
   size_t size() const;

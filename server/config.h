@@ -1,0 +1,42 @@
+// The configuration of signet-server as it is run: every default filled in, every value checked.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/crypto/key.h"
+#include "common/log/log.h"
+#include "common/spiffe/id.h"
+#include "config/server.pb.h"
+#include "server/ca/svid_template.h"
+
+namespace signet::server {
+
+struct ServerOptions {
+  std::string data_dir;
+  std::string listen;        // literal ADDRESS:PORT
+  std::string admin_socket;
+  std::string http_listen;   // empty: off
+  log::Level log_level = log::Level::kInfo;
+  log::Format log_format = log::Format::kText;
+  IssuePolicy policy;
+  crypto::KeyType x509_key_type = crypto::KeyType::kEcP256;
+  crypto::KeyType jwt_key_type = crypto::KeyType::kEcP256;
+  std::vector<spiffe::Id> admin_ids;
+  std::optional<absl::Duration> prune_agents_expired_for;
+
+  // What the registries of the seams read, defaults and absolute paths filled in.
+  config::Datastore datastore;
+  config::KeyManager key_manager;
+  config::ServerNodeAttestors node_attestors;
+
+  std::vector<std::string> warnings;  // legal, but probably not meant
+};
+
+// Every error at once, a line each: kInvalidArgument.
+absl::StatusOr<ServerOptions> OptionsFromConfig(const config::Server& config);
+
+}  // namespace signet::server

@@ -1,0 +1,36 @@
+// Deletes what has ended: entries past expires_at, join tokens, and, when configured, agents whose SVID ended long ago
+// (never banned ones, nor those that could not attest again).
+// Owns one worker thread.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "absl/time/time.h"
+#include "common/concurrency/worker.h"
+#include "common/time/clock.h"
+#include "server/datastore/data_store.h"
+
+namespace signet::server {
+
+class Pruner {
+ public:
+  static constexpr absl::Duration kInterval = absl::Minutes(5);  // SPIRE's, for entries
+  static constexpr size_t kBatch = 1000;                         // one transaction's worth
+
+  Pruner(std::optional<absl::Duration> agents_expired_for, EntryStore& entries, AgentStore& agents,
+         JoinTokenStore& tokens, Clock& clock);
+  ~Pruner() { worker_.Stop(); }
+
+ private:
+  void Step();
+
+  const std::optional<absl::Duration> agents_expired_for_;
+  EntryStore& entries_;
+  AgentStore& agents_;
+  JoinTokenStore& tokens_;
+  Clock& clock_;
+  Worker worker_;  // last
+};
+
+}  // namespace signet::server
