@@ -208,6 +208,29 @@ absl::Status LoadYaml(absl::string_view text, absl::string_view name, google::pr
   return loader.ToStatus();
 }
 
+absl::Status LoadYamlList(absl::string_view text, absl::string_view name, size_t max_bytes,
+                          google::protobuf::Message& into) {
+  SIGNET_ASSIGN_OR_RETURN(YamlNode root, ParseYaml(text, name, max_bytes));
+  const std::string& list = into.GetDescriptor()->field(0)->name();
+  bool bare = root.kind == Kind::kSequence;
+  if (root.kind == Kind::kMapping) {
+    bare =
+        std::none_of(root.members.begin(), root.members.end(), [&](const auto& m) { return m.first.scalar == list; });
+  }
+  if (bare) {
+    YamlNode key, wrapped;
+    key.kind = Kind::kScalar;
+    key.scalar = list;
+    key.line = wrapped.line = root.line;
+    wrapped.kind = Kind::kMapping;
+    wrapped.members.emplace_back(std::move(key), std::move(root));
+    root = std::move(wrapped);
+  }
+  Loader loader(name);
+  loader.Fill(root, "", into);
+  return loader.ToStatus();
+}
+
 absl::Status LoadFile(const std::string& path, google::protobuf::Message& into) {
   SIGNET_ASSIGN_OR_RETURN(const std::string text, fs::ReadFile(path, 1 << 20));
   return LoadYaml(text, path, into);

@@ -18,6 +18,9 @@ namespace signet::config {
 // depth 32; anchors and aliases are refused (a billion laughs).
 absl::Status LoadYaml(absl::string_view text, absl::string_view name, google::protobuf::Message& into);
 absl::Status LoadFile(const std::string& path, google::protobuf::Message& into);
+// For a message whose one field is a list of messages: the text may also be a bare list, or one bare item of it.
+absl::Status LoadYamlList(absl::string_view text, absl::string_view name, size_t max_bytes,
+                          google::protobuf::Message& into);
 
 // Collects the errors of a whole configuration, to be told all at once.
 class Errors {

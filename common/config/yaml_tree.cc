@@ -11,7 +11,6 @@
 namespace signet::config {
 namespace {
 
-constexpr size_t kMaxBytes = 1 << 20;
 constexpr size_t kMaxDepth = 32;
 
 struct Refusal {  // thrown inside yaml-cpp, caught in ParseYaml
@@ -105,9 +104,9 @@ class TreeBuilder final : public YAML::EventHandler {
 
 }  // namespace
 
-absl::StatusOr<YamlNode> ParseYaml(absl::string_view text, absl::string_view name) {
-  if (text.size() > kMaxBytes) {
-    return absl::InvalidArgumentError(absl::StrCat(name, ": larger than ", kMaxBytes, " bytes"));
+absl::StatusOr<YamlNode> ParseYaml(absl::string_view text, absl::string_view name, size_t max_bytes) {
+  if (text.size() > max_bytes) {
+    return absl::InvalidArgumentError(absl::StrCat(name, ": larger than ", max_bytes, " bytes"));
   }
   try {
     std::istringstream in{std::string(text)};

@@ -1,5 +1,5 @@
 // A YAML document as a plain tree with line numbers: what load.cc turns into a message. JSON is YAML.
-// Refused, so that hostile text costs no more than its own size: over 1 MiB, depth over 32, anchors and aliases,
+// Refused, so that hostile text costs no more than its own size: over `max_bytes`, depth over 32, anchors and aliases,
 // tags, a second document.
 #pragma once
 
@@ -23,6 +23,6 @@ struct YamlNode {
 };
 
 // kInvalidArgument: "name:line: what". Empty text is a kNull node.
-absl::StatusOr<YamlNode> ParseYaml(absl::string_view text, absl::string_view name);
+absl::StatusOr<YamlNode> ParseYaml(absl::string_view text, absl::string_view name, size_t max_bytes = 1 << 20);
 
 }  // namespace signet::config

@@ -17,7 +17,7 @@ RawPeer RawPeerOf(const grpc::AuthContext& context) {
     const auto [name, value] = *it;
     if (name == GRPC_X509_PEM_CERT_PROPERTY_NAME) peer.leaf_pem = View(value);
     if (name == GRPC_X509_PEM_CERT_CHAIN_PROPERTY_NAME) peer.chain_pem = View(value);
-    if (name == GRPC_SSL_SESSION_REUSED_PROPERTY) peer.resumed = value == "true";
+    if (name == GRPC_SSL_SESSION_REUSED_PROPERTY) peer.resumed = peer.resumed || value == "true";
   }
   return peer;
 }

@@ -8,10 +8,12 @@
 
 namespace signet {
 
-// Same code, message "context: message". An OK status stays OK.
+// Same code and payloads, message "context: message". An OK status stays OK.
 inline absl::Status WithContext(const absl::Status& status, absl::string_view context) {
   if (status.ok() || context.empty()) return status;
-  return absl::Status(status.code(), absl::StrCat(context, ": ", status.message()));
+  absl::Status told(status.code(), absl::StrCat(context, ": ", status.message()));
+  status.ForEachPayload([&](absl::string_view url, const absl::Cord& payload) { told.SetPayload(url, payload); });
+  return told;
 }
 inline absl::Status WithContext(const absl::Status& status) { return status; }
 

@@ -7,6 +7,7 @@
 #include "absl/strings/str_split.h"
 #include "common/fs/atomic_file.h"
 #include "config/agent.pb.h"
+#include "config/entries.pb.h"
 #include "config/server.pb.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_dir.h"
@@ -134,6 +135,19 @@ TEST(LoadTest, NamesTheLineOfBrokenYaml) {
   EXPECT_THAT(ErrorsOf("a: b: c\n"), ElementsAre(HasSubstr("server.yaml:1: no valid YAML: ")));
   EXPECT_THAT(ErrorsOf("- a\n"), ElementsAre("server.yaml:1: the file: expects keys and values (a mapping)"));
   EXPECT_THAT(ErrorsOf("\t\x01\xff"), ::testing::SizeIs(1));
+}
+
+TEST(LoadTest, AListMayStandBare) {
+  for (const char* text : {"entries: [{hint: a}]", "[{hint: a}]", "hint: a", "entries:\n- hint: a\n"}) {
+    Entries file;
+    SIGNET_ASSERT_OK(LoadYamlList(text, "entries.yaml", 1000, file));
+    ASSERT_EQ(file.entries_size(), 1) << text;
+    EXPECT_EQ(file.entries(0).hint(), "a");
+  }
+  Entries file;
+  EXPECT_THAT(
+      LoadYamlList("- hint: a\n- hnt: b\n", "entries.yaml", 1000, file),
+      StatusIs(absl::StatusCode::kInvalidArgument, "entries.yaml:2: entries[1].hnt: unknown key; did you mean hint?"));
 }
 
 TEST(LoadTest, NamesAMissingFile) {
