@@ -70,7 +70,7 @@ bool IsUsable(const Slot& slot, absl::Time now) {
   return slot.state != SlotState::kEmpty && now >= slot.not_before - kForgivenStep && now < slot.not_after;
 }
 
-RotationStep NextStep(const Slots& slots, absl::Time now) {
+RotationStep NextStep(const Slots& slots, absl::Time now, bool clock_settled) {
   const auto index = Find(slots, SlotState::kActive);
   if (!index.has_value() || !IsUsable(slots[*index], now)) return Recover(slots, now);
   const Slot& active = slots[*index];
@@ -81,7 +81,9 @@ RotationStep NextStep(const Slots& slots, absl::Time now) {
     return {};
   }
   if (remaining < PrepareBefore(active)) return {RotationAction::kPrepare, other};
-  if (slots[other].state != SlotState::kEmpty && slots[other].not_after <= now) return {RotationAction::kPrune, other};
+  if (clock_settled && slots[other].state != SlotState::kEmpty && slots[other].not_after <= now) {
+    return {RotationAction::kPrune, other};
+  }
   return {};
 }
 

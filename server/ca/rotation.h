@@ -37,7 +37,9 @@ struct RotationStep {
   friend bool operator==(const RotationStep&, const RotationStep&) = default;
 };
 
-RotationStep NextStep(const Slots& slots, absl::Time now);
+// `clock_settled`: the clock has not been set for a while. Only then is anything forgotten: what has ended by a clock
+// that is ahead will be needed when it is put right.
+RotationStep NextStep(const Slots& slots, absl::Time now, bool clock_settled);
 // The slots after the activation of `slot`. The one that was active becomes old, or prepared when its time is yet to
 // come.
 Slots Activated(Slots slots, size_t slot, absl::Time now);
