@@ -314,6 +314,8 @@ workload_attestors: {{unix: {{discover_path: true}}}}
 
     def serves(self):
         """Whether a process of this user is given an X.509-SVID."""
+        if not (toolchain.signet() / "signet").exists():
+            return SpireAgent.serves(self)
         return run([toolchain.signet() / "signet", "svid", "fetch", "--socket", self.workload_socket], check=False).returncode == 0
 
     def stop(self):
