@@ -86,8 +86,11 @@ class SignetCli:
     def __init__(self, binary, socket):
         self._binary, self._socket = binary, socket
 
+    def argv(self, *args):
+        return [self._binary, *args, "--socket", self._socket]
+
     def call(self, *args, check=True, timeout=30):
-        return run([self._binary, *args, "--socket", self._socket], check=check, timeout=timeout)
+        return run(self.argv(*args), check=check, timeout=timeout)
 
     def json(self, *args, **kw):
         return json.loads(self.call(*args, "--output", "json", **kw).stdout)
