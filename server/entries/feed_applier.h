@@ -1,5 +1,6 @@
 // Brings an EntryIndex up to date with the database: all of it at start, then every change in commit order.
-// One worker thread, woken by the feed's wake-up, with a 1 s poll as the safety net.
+// One worker thread, woken by the feed's wake-up, with a 1 s poll as the safety net. Where the feed no longer reaches
+// back everything is read anew.
 #pragma once
 
 #include <memory>
@@ -19,6 +20,8 @@ class FeedApplier {
   static absl::StatusOr<std::unique_ptr<FeedApplier>> Create(DataStore& store, EntryIndex& index, Clock& clock);
   // Waits until the index has applied the feed up to `seq`, or `timeout`. True when it has.
   virtual bool WaitFor(uint64_t seq, absl::Duration timeout) = 0;
+  // OK while the feed is read: what readiness asks. Otherwise the index stands still at its position.
+  virtual absl::Status Check() const = 0;
 };
 
 }  // namespace signet::server
