@@ -24,8 +24,8 @@ namespace signet::agent {
 // What was found out about a process, and when.
 struct Evidence {
   PeerProcess::Facts facts;
-  spiffe::Selectors selectors;  // of all attestors, normalised
-  absl::Duration read_at;       // steady time
+  spiffe::Selectors selectors;          // of all attestors, normalised
+  absl::Duration read_at, attested_at;  // steady time: of the facts, of the selectors
 };
 using EvidencePtr = std::shared_ptr<const Evidence>;
 
@@ -56,6 +56,9 @@ class Attestation {
     // Evidence older than this is read again in full, though the cheap checks say that nothing changed: supplementary
     // groups, and on kernels before 6.13 the cgroup, are not among those.
     absl::Duration full_read_every = absl::Seconds(1);
+    // Selectors older than this are asked for anew: what an attestor says may change though the process does not (the
+    // name of a group, a label).
+    absl::Duration attest_every = absl::Minutes(1);
     size_t threads = 2;
     size_t queue_limit = 4096;
     size_t pending_per_uid = 64;

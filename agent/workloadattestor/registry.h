@@ -6,6 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "agent/workloadattestor/workload_attestor.h"
+#include "common/time/clock.h"
 
 namespace signet::config {
 class WorkloadAttestors;
@@ -13,8 +14,8 @@ class WorkloadAttestors;
 
 namespace signet::agent {
 
-// An empty configuration means the unix attestor with its defaults. kInvalidArgument names the key.
+// An empty configuration means the unix attestor with its defaults. kInvalidArgument names each wrong key.
 absl::StatusOr<std::vector<std::unique_ptr<WorkloadAttestor>>> MakeWorkloadAttestors(
-    const config::WorkloadAttestors& config);
+    const config::WorkloadAttestors& config, Clock& clock);
 
 }  // namespace signet::agent

@@ -1,0 +1,264 @@
+#include "agent/workloadattestor/attestation.h"
+
+#include <algorithm>
+#include <map>
+#include <string>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/concurrency/executor.h"
+#include "common/concurrency/worker.h"
+#include "common/log/log.h"
+#include "common/status/macros.h"
+
+namespace signet::agent {
+namespace {
+
+// How many attestations each user has under way.
+class PendingLimit {
+ public:
+  explicit PendingLimit(size_t limit) : limit_(limit) {}
+  bool Take(uid_t uid) {
+    MutexLock lock(mutex_);
+    size_t& count = counts_[uid];
+    if (count >= limit_) return false;
+    ++count;
+    return true;
+  }
+  void Give(uid_t uid) {
+    MutexLock lock(mutex_);
+    auto it = counts_.find(uid);
+    if (it != counts_.end() && --it->second == 0) counts_.erase(it);
+  }
+
+ private:
+  const size_t limit_;
+  Mutex mutex_;
+  absl::flat_hash_map<uid_t, size_t> counts_ ABSL_GUARDED_BY(mutex_);
+};
+
+// One attestation under way: gathers what the attestors say until all have answered or the deadline has come. What
+// counts is the union; that nobody could say is an error, that one could not is not (as SPIRE since 1.15.2).
+class Gathering {
+ public:
+  using Outcome = absl::AnyInvocable<void(absl::StatusOr<spiffe::Selectors>)>;
+  Gathering(size_t attestors, absl::Duration deadline, Outcome outcome)
+      : deadline_(deadline), waiting_(attestors), outcome_(std::move(outcome)) {}
+
+  void Answer(absl::string_view attestor, absl::StatusOr<spiffe::Selectors> answer) {
+    {
+      MutexLock lock(mutex_);
+      if (waiting_ == 0) return;  // after the deadline
+      --waiting_;
+      if (answer.ok()) {
+        ++answered_;
+        selectors_.insert(selectors_.end(), std::make_move_iterator(answer->begin()),
+                          std::make_move_iterator(answer->end()));
+      } else {
+        failures_.push_back(absl::StrCat(attestor, ": ", answer.status().message()));
+      }
+      if (waiting_ > 0) return;
+    }
+    Finish();
+  }
+
+  void Expire() {
+    {
+      MutexLock lock(mutex_);
+      if (waiting_ == 0) return;
+      failures_.push_back(absl::StrCat(waiting_, " did not answer in time"));
+      waiting_ = 0;
+    }
+    Finish();
+  }
+
+  absl::Duration deadline() const { return deadline_; }
+  bool finished() const {
+    MutexLock lock(mutex_);
+    return waiting_ == 0;
+  }
+
+ private:
+  // Of whoever made waiting_ zero: from then on nobody else touches the rest.
+  void Finish() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    if (!failures_.empty()) {
+      SIGNET_LOG(warn, "workload attestors failed", {{"reasons", absl::StrJoin(failures_, "; ")}});
+    }
+    if (answered_ == 0) {
+      outcome_(
+          absl::UnavailableError(absl::StrCat("no workload attestor could answer: ", absl::StrJoin(failures_, "; "))));
+      return;
+    }
+    spiffe::Normalize(selectors_);
+    outcome_(std::move(selectors_));
+  }
+
+  const absl::Duration deadline_;  // steady time
+  mutable Mutex mutex_;
+  size_t waiting_ ABSL_GUARDED_BY(mutex_);
+  size_t answered_ ABSL_GUARDED_BY(mutex_) = 0;
+  spiffe::Selectors selectors_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::string> failures_ ABSL_GUARDED_BY(mutex_);
+  Outcome outcome_;
+};
+
+class ConcurrentAttestation final : public Attestation {
+ public:
+  ConcurrentAttestation(Options options, std::vector<std::unique_ptr<WorkloadAttestor>> attestors, Clock& clock,
+                        Metrics& metrics)
+      : options_(options),
+        clock_(clock),
+        metrics_(metrics),
+        attestors_(std::move(attestors)),
+        limit_(std::make_shared<PendingLimit>(options.pending_per_uid)),
+        expirer_("attest-expire", clock, [this] { return ExpireOverdue(); }),
+        executor_(std::make_unique<Executor>(
+            Executor::Options{.name = "attest", .threads = options.threads, .queue_limit = options.queue_limit})) {}
+  ~ConcurrentAttestation() override {
+    executor_.reset();  // runs what is queued
+    std::vector<std::shared_ptr<Gathering>> left;
+    {
+      MutexLock lock(mutex_);
+      left.swap(waiting_);
+    }
+    for (const auto& gathering : left) gathering->Expire();
+  }
+
+  void Attest(WorkloadPtr workload, Done done) override {
+    if (EvidencePtr known = StillGood(*workload); known != nullptr) return done(std::move(known));
+    const uid_t uid = workload->uid;
+    if (!limit_->Take(uid)) {
+      return done(absl::UnavailableError(
+          absl::StrCat("uid ", uid, " has ", options_.pending_per_uid, " attestations under way: try again later")));
+    }
+    auto finish = std::make_shared<Done>([limit = limit_, uid, done = std::move(done)](auto evidence) mutable {
+      limit->Give(uid);
+      done(std::move(evidence));
+    });
+    if (!executor_->Post([this, workload = std::move(workload), finish] { Run(workload, finish); })) {
+      (*finish)(absl::UnavailableError("too many attestations under way: try again later"));
+    }
+  }
+
+ private:
+  // What is known of the process, when it provably still holds: null otherwise.
+  EvidencePtr StillGood(const Workload& workload) {
+    EvidencePtr known = Remembered(workload);
+    if (known == nullptr) return nullptr;
+    const absl::Duration now = clock_.Steady();
+    if (now - known->attested_at >= options_.attest_every) return nullptr;
+    if (now - known->read_at < options_.full_read_every) return Confirm(workload, *known).ok() ? known : nullptr;
+    absl::StatusOr<PeerProcess::Facts> facts = workload.process()->ReadFacts();
+    if (!facts.ok() || !(*facts == known->facts)) return nullptr;
+    auto fresh = std::make_shared<Evidence>(*known);
+    fresh->read_at = now;
+    Remember(workload, fresh);
+    return fresh;
+  }
+
+  void Run(const WorkloadPtr& workload, const std::shared_ptr<Done>& finish) {
+    absl::StatusOr<PeerProcess::Facts> facts = workload->process()->ReadFacts();
+    if (!facts.ok()) {
+      metrics_.attestations_refused.Add();
+      return (*finish)(facts.status());
+    }
+    const absl::Duration now = clock_.Steady();
+    auto evidence = std::make_shared<Evidence>();
+    evidence->facts = *std::move(facts);
+    evidence->read_at = evidence->attested_at = now;
+    auto gathering = std::make_shared<Gathering>(
+        attestors_.size(), now + options_.deadline,
+        [&metrics = metrics_, workload, evidence, finish](absl::StatusOr<spiffe::Selectors> selectors) {
+          if (!selectors.ok()) return (*finish)(selectors.status());
+          evidence->selectors = *std::move(selectors);
+          // What the attestors looked at was this process all the while.
+          if (absl::Status same = Confirm(*workload, *evidence); !same.ok()) return (*finish)(same);
+          metrics.attestations.Add();
+          Remember(*workload, evidence);
+          (*finish)(evidence);
+        });
+    for (const std::unique_ptr<WorkloadAttestor>& attestor : attestors_) {
+      attestor->Attest(workload->process(), evidence->facts, gathering->deadline(),
+                       [gathering, name = std::string(attestor->name())](auto answer) {
+                         gathering->Answer(name, std::move(answer));
+                       });
+    }
+    if (gathering->finished()) return;
+    {
+      MutexLock lock(mutex_);
+      std::erase_if(waiting_, [](const auto& g) { return g->finished(); });
+      waiting_.push_back(gathering);
+    }
+    expirer_.Wake();
+  }
+
+  // The job of expirer_: ends what is overdue and says when the next one will be.
+  absl::Duration ExpireOverdue() {
+    std::vector<std::shared_ptr<Gathering>> overdue;
+    absl::Duration next = absl::InfiniteDuration();
+    const absl::Duration now = clock_.Steady();
+    {
+      MutexLock lock(mutex_);
+      std::erase_if(waiting_, [&](const std::shared_ptr<Gathering>& gathering) {
+        if (gathering->finished()) return true;
+        if (gathering->deadline() > now) {
+          next = std::min(next, gathering->deadline() - now);
+          return false;
+        }
+        overdue.push_back(gathering);
+        return true;
+      });
+    }
+    for (const auto& gathering : overdue) gathering->Expire();
+    return next;
+  }
+
+  const Options options_;
+  Clock& clock_;
+  Metrics& metrics_;
+  const std::vector<std::unique_ptr<WorkloadAttestor>> attestors_;
+  const std::shared_ptr<PendingLimit> limit_;
+  Mutex mutex_;
+  std::vector<std::shared_ptr<Gathering>> waiting_ ABSL_GUARDED_BY(mutex_);
+  Worker expirer_;
+  std::unique_ptr<Executor> executor_;
+};
+
+}  // namespace
+
+std::unique_ptr<Attestation> Attestation::Create(Options options,
+                                                 std::vector<std::unique_ptr<WorkloadAttestor>> attestors, Clock& clock,
+                                                 Metrics& metrics) {
+  return std::make_unique<ConcurrentAttestation>(options, std::move(attestors), clock, metrics);
+}
+
+EvidencePtr Attestation::Remembered(const Workload& workload) {
+  MutexLock lock(workload.mutex_);
+  return workload.evidence_;
+}
+
+void Attestation::Remember(const Workload& workload, EvidencePtr evidence) {
+  MutexLock lock(workload.mutex_);
+  workload.evidence_ = std::move(evidence);
+}
+
+rpc::UnixFront::OnAccept PinAtAccept(const PeerPinner& pinner, Metrics& metrics) {
+  return [&pinner, &metrics](
+             int fd,
+             const rpc::UnixConnection& credentials) -> absl::StatusOr<std::shared_ptr<const rpc::UnixConnection>> {
+    absl::StatusOr<std::shared_ptr<const PeerProcess>> process = pinner.Pin(fd);
+    if (!process.ok()) {
+      metrics.attestations_refused.Add();
+      return process.status();
+    }
+    return std::make_shared<const Workload>(credentials, *std::move(process));
+  };
+}
+
+WorkloadPtr FindWorkload(const rpc::UnixFront& front, absl::string_view peer) {
+  return std::dynamic_pointer_cast<const Workload>(front.Find(peer));
+}
+
+}  // namespace signet::agent
