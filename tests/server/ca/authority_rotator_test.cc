@@ -306,6 +306,7 @@ TEST_F(AuthorityRotatorTest, SerialNumbersNeverRepeat) {
 }
 
 TEST(JournalTest, RoundTripAndEveryTruncation) {
+  log::SetLevel(log::Level::kWarn);
   const spiffe::TrustDomain td = spiffe::TrustDomain::Parse("example.org").value();
   fakes::FakeClock clock;
   fakes::FakeAuthorityStore store;
