@@ -200,16 +200,18 @@ void Authorizer::EvaluateAgent(const AgentRecord* agent, Decision& decision) {
 // The first call with a renewed SVID ends the old one.
 void Authorizer::TakeUpNewSerial(const Caller& caller) {
   {
-    MutexLock lock(mutex_);
-    if (!taking_up_.insert(caller.serial).second) return;
+    MutexLock lock(taking_up_->mutex);
+    if (!taking_up_->serials.insert(caller.serial).second) return;
   }
-  agents_.ConfirmSerial(*caller.id, caller.serial, [this, id = *caller.id, serial = caller.serial](absl::Status status) {
-    if (!status.ok()) {
-      SIGNET_LOG(warn, "renewed serial not taken up, will retry", {{"agent_id", id.string()}, {"error", status.message()}});
-    }
-    MutexLock lock(mutex_);
-    taking_up_.erase(serial);
-  });
+  agents_.ConfirmSerial(*caller.id, caller.serial,
+                        [running = taking_up_, id = *caller.id, serial = caller.serial](const absl::Status& status) {
+                          if (!status.ok()) {
+                            SIGNET_LOG(warn, "renewed serial not taken up, will retry",
+                                       {{"agent_id", id.string()}, {"error", status.message()}});
+                          }
+                          MutexLock lock(running->mutex);
+                          running->serials.erase(serial);
+                        });
 }
 
 void Authorizer::CountRefusal(Method method, const Decision& decision) {

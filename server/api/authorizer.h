@@ -81,9 +81,14 @@ class Authorizer {
     Decision decision;
     absl::Duration at;  // steady
   };
+  // Serials whose ConfirmSerial runs. Shared with its completions, which the store may run after this object is gone.
+  struct TakingUp {
+    Mutex mutex;
+    absl::flat_hash_set<std::string> serials ABSL_GUARDED_BY(mutex);
+  };
+  const std::shared_ptr<TakingUp> taking_up_ = std::make_shared<TakingUp>();
   Mutex mutex_;
   absl::flat_hash_map<std::string, Refusal> confirmed_ ABSL_GUARDED_BY(mutex_);  // grants, id, serial
-  absl::flat_hash_set<std::string> taking_up_ ABSL_GUARDED_BY(mutex_);           // serials whose ConfirmSerial runs
 };
 
 }  // namespace signet::server

@@ -1,0 +1,131 @@
+// signet-server run|validate|version. A flag beats an environment variable (SIGNET_...) beats the file.
+#include <cstdio>
+#include <iostream>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "common/config/load.h"
+#include "common/daemon/daemon.h"
+#include "common/log/log.h"
+#include "common/rpc/tls_setup.h"
+#include "server/server.h"
+
+namespace signet::server {
+namespace {
+
+enum ExitCode { kOk = 0, kFailed = 1, kWrongUsage = 2 };
+
+struct Flags {
+  std::string config = "/etc/signet/server.yaml";
+  std::string trust_domain, data_dir, listen, admin_socket, http_listen, log_level, log_format;
+};
+
+void AddFlags(CLI::App& command, Flags& flags) {
+  command.add_option("--config", flags.config, "Configuration file (YAML)")->envname("SIGNET_CONFIG")->capture_default_str();
+  const auto option = [&](const char* name, std::string& value, const char* environment, const char* what) {
+    command.add_option(name, value, what)->envname(environment);
+  };
+  option("--trust-domain", flags.trust_domain, "SIGNET_TRUST_DOMAIN", "Trust domain, such as example.org");
+  option("--data-dir", flags.data_dir, "SIGNET_DATA_DIR", "Folder of database and keys");
+  option("--listen", flags.listen, "SIGNET_LISTEN", "ADDRESS:PORT of gRPC with TLS");
+  option("--admin-socket", flags.admin_socket, "SIGNET_ADMIN_SOCKET", "Unix socket of the local operator");
+  option("--http-listen", flags.http_listen, "SIGNET_HTTP_LISTEN", "ADDRESS:PORT of health and metrics, or off");
+  option("--log-level", flags.log_level, "SIGNET_LOG_LEVEL", "trace, debug, info, warn or error");
+  option("--log-format", flags.log_format, "SIGNET_LOG_FORMAT", "text or json");
+}
+
+absl::StatusOr<ServerOptions> Load(const Flags& flags) {
+  config::Server config;
+  if (const absl::Status status = config::LoadFile(flags.config, config); !status.ok()) return status;
+  if (!flags.trust_domain.empty()) config.set_trust_domain(flags.trust_domain);
+  if (!flags.data_dir.empty()) config.set_data_dir(flags.data_dir);
+  if (!flags.listen.empty()) config.set_listen(flags.listen);
+  if (!flags.admin_socket.empty()) config.set_admin_socket(flags.admin_socket);
+  if (!flags.http_listen.empty()) config.mutable_http()->set_listen(flags.http_listen);
+  if (!flags.log_level.empty()) config.mutable_log()->set_level(flags.log_level);
+  if (!flags.log_format.empty()) config.mutable_log()->set_format(flags.log_format);
+  return OptionsFromConfig(config);
+}
+
+int Validate(const Flags& flags) {
+  const absl::StatusOr<ServerOptions> options = Load(flags);
+  if (!options.ok()) {
+    std::cerr << options.status().message() << "\n";
+    return kWrongUsage;
+  }
+  for (const std::string& warning : options->warnings) std::cerr << "warning: " << warning << "\n";
+  std::cout << flags.config << ": good\n";
+  return kOk;
+}
+
+// SIGHUP: what can change while the server runs, and a word on what cannot.
+void Reload(const Flags& flags) {
+  const absl::StatusOr<ServerOptions> options = Load(flags);
+  if (!options.ok()) {
+    SIGNET_LOG(error, "configuration not reloaded, the old one stays", {{"error", options.status().message()}});
+    return;
+  }
+  log::SetLevel(options->log_level);
+  SIGNET_LOG(info, "log level reloaded; everything else takes a restart", {{"level", log::LevelName(options->log_level)}});
+}
+
+int Run(const Flags& flags) {
+  daemon::ProtectMemory();
+  daemon::BlockSignals();
+  absl::StatusOr<ServerOptions> options = Load(flags);
+  if (!options.ok()) {
+    std::cerr << options.status().message() << "\n";
+    return kWrongUsage;
+  }
+  log::Init("signet-server", options->log_level, options->log_format);
+  for (const std::string& warning : options->warnings) SIGNET_LOG(warn, "configuration", {{"warning", warning}});
+  absl::StatusOr<std::unique_ptr<Server>> server = Server::Create(*std::move(options));
+  if (!server.ok()) {
+    SIGNET_LOG(error, "not started", {{"error", server.status().message()}});
+    return kFailed;
+  }
+  daemon::Notify("READY=1");
+  for (;;) {
+    switch (daemon::WaitForEvent()) {
+      case daemon::Event::kReload:
+        Reload(flags);
+        break;
+      case daemon::Event::kStop:
+        daemon::Notify("STOPPING=1");
+        (*server)->Shutdown();
+        return kOk;
+      case daemon::Event::kTimeout:
+        break;
+    }
+  }
+}
+
+int Main(int argc, char** argv) {
+  rpc::PrepareProcess();
+  CLI::App app("signet-server attests nodes and signs workload identities.", "signet-server");
+  app.require_subcommand(1);
+  Flags flags;
+  CLI::App* run = app.add_subcommand("run", "Serve until SIGTERM");
+  CLI::App* validate = app.add_subcommand("validate", "Check the configuration and say everything that is wrong with it");
+  CLI::App* version = app.add_subcommand("version", "Print the version");
+  AddFlags(*run, flags);
+  AddFlags(*validate, flags);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const int code = app.exit(error);
+    return code == 0 ? kOk : kWrongUsage;
+  }
+  if (*version) {
+    std::cout << "signet-server " SIGNET_VERSION "\n";
+    return kOk;
+  }
+  return *validate ? Validate(flags) : Run(flags);
+}
+
+}  // namespace
+}  // namespace signet::server
+
+int main(int argc, char** argv) { return signet::server::Main(argc, argv); }

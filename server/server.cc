@@ -1,0 +1,303 @@
+#include "server/server.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "common/concurrency/executor.h"
+#include "common/crypto/random.h"
+#include "common/daemon/daemon.h"
+#include "common/fs/atomic_file.h"
+#include "common/keymanager/disk_key_manager.h"
+#include "common/keymanager/memory_key_manager.h"
+#include "common/log/log.h"
+#include "common/net/http_server.h"
+#include "common/rpc/health_service.h"
+#include "common/rpc/reflection_service.h"
+#include "common/rpc/server_credentials.h"
+#include "common/rpc/unix_front.h"
+#include "common/status/macros.h"
+#include "common/telemetry/health.h"
+#include "server/api/agent_service.h"
+#include "server/api/bundle_service.h"
+#include "server/api/debug_service.h"
+#include "server/api/entry_service.h"
+#include "server/api/local_authority_service.h"
+#include "server/api/logger_service.h"
+#include "server/api/svid_service.h"
+#include "server/api/trust_domain_service.h"
+#include "server/ca/authority_rotator.h"
+#include "server/datastore/sqlite_data_store.h"
+#include "server/metrics.h"
+#include "server/pruner.h"
+#include "server/server_svid.h"
+
+namespace signet::server {
+namespace {
+
+constexpr absl::Duration kStoreCheck = absl::Seconds(10);
+constexpr int kMaxMessageBytes = 4 * 1024 * 1024;  // gRPC's default, said aloud: 500 CSRs are 0.3 MiB
+// Idle agents hold one connection each. Small frames and chunks keep it near 100 KB (architecture.md 6); dead peers are
+// found by a ping, and clients that ping often are not thrown out.
+constexpr int kTlsFrameBytes = 1024, kReadChunkBytes = 512, kMinReadChunkBytes = 256;
+constexpr int kKeepAliveMs = 2 * 60 * 1000, kKeepAliveTimeoutMs = 20 * 1000, kMinPingMs = 10 * 1000;
+
+// Which set of authorities is this server's: made once, kept beside the database.
+absl::StatusOr<std::string> ServerId(const std::string& data_dir) {
+  const std::string path = absl::StrCat(data_dir, "/server-id");
+  absl::StatusOr<std::string> text = fs::ReadFile(path, 256);
+  if (text.ok()) {
+    std::string id(absl::StripAsciiWhitespace(*text));
+    if (!id.empty()) return id;
+    return absl::DataLossError(absl::StrCat(path, ": is empty; restore it, or delete it to begin new authorities"));
+  }
+  if (!absl::IsNotFound(text.status())) return text.status();
+  std::string id = crypto::RandomUuid();
+  SIGNET_RETURN_IF_ERROR(fs::WriteFileAtomically(path, absl::StrCat(id, "\n")));
+  return id;
+}
+
+absl::StatusOr<std::unique_ptr<KeyManager>> MakeKeyManager(const config::KeyManager& config, Clock& clock) {
+  if (config.has_memory()) return std::make_unique<MemoryKeyManager>();
+  return DiskKeyManager::Open(config.disk().path(), clock);
+}
+
+// The local operator is root or the user the server runs as; the folder's mode keeps others out already.
+absl::StatusOr<std::shared_ptr<const rpc::UnixConnection>> AdmitOperator(int, const rpc::UnixConnection& peer) {
+  if (peer.uid != 0 && peer.uid != geteuid()) {
+    return absl::PermissionDeniedError(absl::StrCat("uid ", peer.uid, " is not the operator"));
+  }
+  return std::make_shared<const rpc::UnixConnection>(peer);
+}
+
+}  // namespace
+
+// In build order; destroyed from the last to the first.
+struct Server::Parts {
+  Parts(ServerOptions o, Clock& c) : options(std::move(o)), clock(c) {}
+  absl::Status Build();
+  absl::Status BuildState();
+  absl::Status BuildApi();
+  absl::Status Listen();
+  net::HttpResponse AnswerHttp(absl::string_view path);
+  void CheckStore();
+
+  const ServerOptions options;
+  Clock& clock;
+  telemetry::Metrics registry;
+  Metrics metrics{registry};
+  telemetry::Health health;
+
+  // State.
+  std::unique_ptr<fs::DirectoryLock> lock;
+  std::unique_ptr<KeyManager> keys;
+  std::unique_ptr<DataStore> store;
+  std::unique_ptr<EntryIndex> index;
+  std::unique_ptr<AuthorityRotator> rotator;
+  std::unique_ptr<CertificateAuthority> ca;
+  std::unique_ptr<FeedApplier> applier;
+  std::unique_ptr<ServerSvid> svid;
+  std::unique_ptr<Executor> attesting;
+  std::vector<std::unique_ptr<NodeAttestor>> attestors;
+
+  // API.
+  std::unique_ptr<rpc::UnixFront> front;
+  std::unique_ptr<CallerSource> callers;
+  std::unique_ptr<Executor> confirming, reading;
+  std::unique_ptr<Authorizer> authorizer;
+  std::unique_ptr<Admission> admission;
+  std::unique_ptr<Calls> calls;
+  std::unique_ptr<FeedBarrier> barrier;
+  std::unique_ptr<StreamRegistry> streams;
+  std::vector<std::unique_ptr<grpc::Service>> services;
+  std::unique_ptr<grpc::Server> grpc;
+  std::unique_ptr<net::HttpServer> http;
+
+  // Work beside the calls.
+  std::unique_ptr<Pruner> pruner;
+  std::unique_ptr<Worker> store_check;
+
+  Addresses addresses;
+  bool down = false;
+};
+
+absl::Status Server::Parts::Build() {
+  SIGNET_RETURN_IF_ERROR(BuildState());
+  SIGNET_RETURN_IF_ERROR(BuildApi());
+  SIGNET_RETURN_IF_ERROR(Listen());
+  pruner = std::make_unique<Pruner>(options.prune_agents_expired_for, *store, *store, *store, clock);
+  store_check = std::make_unique<Worker>("store-check", clock, [this] {
+    CheckStore();
+    return kStoreCheck;
+  });
+  return absl::OkStatus();
+}
+
+absl::Status Server::Parts::BuildState() {
+  SIGNET_RETURN_IF_ERROR(fs::MakeDirectory(options.data_dir, 0700), "data_dir");
+  SIGNET_ASSIGN_OR_RETURN(fs::DirectoryLock locked, fs::DirectoryLock::Acquire(options.data_dir), "data_dir");
+  lock = std::make_unique<fs::DirectoryLock>(std::move(locked));
+  SIGNET_ASSIGN_OR_RETURN(std::string server_id, ServerId(options.data_dir));
+
+  SIGNET_ASSIGN_OR_RETURN(keys, MakeKeyManager(options.key_manager, clock), "key_manager");
+  SqliteDataStore::Options sqlite;
+  sqlite.path = options.datastore.sqlite().path();
+  SIGNET_ASSIGN_OR_RETURN(store, SqliteDataStore::Open(sqlite), "datastore");
+
+  AuthorityRotator::Options rotation{std::move(server_id), options.policy, options.x509_key_type, options.jwt_key_type};
+  SIGNET_ASSIGN_OR_RETURN(rotator, AuthorityRotator::Create(std::move(rotation), *keys, *store, *store, health, clock), "ca");
+  ca = std::make_unique<CertificateAuthority>(options.policy, *keys, rotator->authorities(), clock);
+
+  index = EntryIndex::Create(options.policy.trust_domain);
+  SIGNET_ASSIGN_OR_RETURN(applier, FeedApplier::Create(*store, *index, clock), "datastore");
+  SIGNET_ASSIGN_OR_RETURN(svid, ServerSvid::Create(*ca, *index, health, clock));
+  attesting = std::make_unique<Executor>(Executor::Options{"attest", 2, 1024});
+  return absl::OkStatus();
+}
+
+absl::Status Server::Parts::BuildApi() {
+  rpc::UnixFront::Options socket;
+  socket.path = options.admin_socket;
+  socket.socket_mode = 0600;
+  socket.directory_mode = 0700;
+  SIGNET_ASSIGN_OR_RETURN(front, rpc::UnixFront::Create(socket, AdmitOperator), "admin_socket");
+
+  const spiffe::TrustDomain& own = options.policy.trust_domain;
+  callers = MakeCallerSource([this](const spiffe::TrustDomain& td) { return index->FindBundle(td); }, front.get(), clock);
+  confirming = std::make_unique<Executor>(Executor::Options{"confirm", 1, 1024});
+  reading = std::make_unique<Executor>(Executor::Options{"read", 2, 1024});
+  authorizer = std::make_unique<Authorizer>(Authorizer::Options{own, options.admin_ids}, *callers, *index, *store, *store,
+                                            *confirming, clock, metrics);
+  admission = std::make_unique<Admission>(Admission::Options{});
+  calls = std::make_unique<Calls>(*authorizer, *reading, *admission);
+  barrier = std::make_unique<FeedBarrier>(*store, *applier, clock);
+  streams = std::make_unique<StreamRegistry>(*authorizer, *callers, *index, clock);
+
+  services.push_back(MakeAgentService({*calls, *streams, *ca, *store, *store, *index, attestors, metrics, clock}));
+  services.push_back(MakeEntryService({own, *calls, *streams, *store, *index, clock}));
+  services.push_back(MakeSvidService({*calls, *ca, *index, *barrier, *store, metrics, clock}));
+  services.push_back(MakeBundleService({own, *calls, *store, *index}));
+  services.push_back(MakeDebugService({*calls, svid->svid(), *index, clock}));
+  services.push_back(MakeLoggerService(*calls));
+  services.push_back(MakeTrustDomainService(*calls));
+  services.push_back(MakeLocalAuthorityService(*calls));
+
+  const std::vector<std::string> names = {
+      "spire.api.server.agent.v1.Agent",           "spire.api.server.entry.v1.Entry",
+      "spire.api.server.svid.v1.SVID",             "spire.api.server.bundle.v1.Bundle",
+      "spire.api.server.debug.v1.Debug",           "spire.api.server.logger.v1.Logger",
+      "spire.api.server.trustdomain.v1.TrustDomain", "spire.api.server.localauthority.v1.LocalAuthority",
+      "signet.server.v1.AgentSync",                "grpc.health.v1.Health"};
+  const auto ask = [this](Method method) {
+    return [this, method](const grpc::CallbackServerContext& context) {
+      return authorizer->Decide(method, context).status;
+    };
+  };
+  services.push_back(rpc::MakeHealthService(health, names, ask(Method::kHealthCheck)));
+  services.push_back(rpc::MakeReflectionService(names, ask(Method::kReflection)));
+  services.push_back(rpc::MakeReflectionV1AlphaService(names, ask(Method::kReflectionAlpha)));
+  return absl::OkStatus();
+}
+
+absl::Status Server::Parts::Listen() {
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort(options.listen, rpc::MakeRotatingServerCredentials(svid->tls()), &port);
+  builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
+  for (const auto& [name, value] : {std::pair<const char*, int>{GRPC_ARG_ENABLE_CHANNELZ, 0},
+                                    {GRPC_ARG_ALLOW_REUSEPORT, 0},
+                                    {GRPC_ARG_TSI_MAX_FRAME_SIZE, kTlsFrameBytes},
+                                    {GRPC_ARG_TCP_READ_CHUNK_SIZE, kReadChunkBytes},
+                                    {GRPC_ARG_TCP_MIN_READ_CHUNK_SIZE, kMinReadChunkBytes},
+                                    {GRPC_ARG_KEEPALIVE_TIME_MS, kKeepAliveMs},
+                                    {GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepAliveTimeoutMs},
+                                    {GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1},
+                                    {GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinPingMs}}) {
+    builder.AddChannelArgument(name, value);
+  }
+  for (const std::unique_ptr<grpc::Service>& service : services) builder.RegisterService(service.get());
+  grpc = builder.BuildAndStart();
+  if (grpc == nullptr || port == 0) {
+    return absl::UnavailableError(absl::StrCat("listen: cannot bind ", options.listen, "; is another server running?"));
+  }
+  front->Start(*grpc);
+  addresses.grpc = absl::StrCat(options.listen.substr(0, options.listen.rfind(':')), ":", port);
+  addresses.admin = options.admin_socket;
+  if (!options.http_listen.empty()) {
+    SIGNET_ASSIGN_OR_RETURN(http, net::HttpServer::Create(options.http_listen,
+                                                          [this](absl::string_view path) { return AnswerHttp(path); }),
+                            "http.listen");
+    addresses.http = http->address();
+  }
+  return absl::OkStatus();
+}
+
+net::HttpResponse Server::Parts::AnswerHttp(absl::string_view path) {
+  if (path == "/livez") return {200, "text/plain; charset=utf-8", "ok\n"};
+  if (path == "/readyz") return {health.ready() ? 200 : 503, "application/json", health.Json()};
+  if (path == "/metrics") {
+    metrics.entries.Set(static_cast<double>(index->entry_count()));
+    metrics.agents.Set(static_cast<double>(index->agent_count()));
+    const auto active = rotator->authorities().Get();
+    if (active != nullptr && active->x509) {
+      metrics.ca_not_after_seconds.Set(static_cast<double>(absl::ToUnixSeconds(active->x509->certificate.not_after())));
+    }
+    return {200, "text/plain; version=0.0.4; charset=utf-8", registry.Text()};
+  }
+  return {404, "text/plain; charset=utf-8", "not found\n"};
+}
+
+void Server::Parts::CheckStore() {
+  if (const absl::Status status = store->Check(); !status.ok()) {
+    health.SetUnready("datastore", status.message());
+  } else {
+    health.SetReady("datastore");
+  }
+}
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Create(ServerOptions options, ServerDeps deps) {
+  static SystemClock system_clock;
+  auto parts = std::make_unique<Parts>(std::move(options), deps.clock != nullptr ? *deps.clock : system_clock);
+  parts->health.SetUnready("listener", "starting");
+  auto server = std::unique_ptr<Server>(new Server(std::move(parts)));
+  Parts& p = *server->parts_;
+  SIGNET_RETURN_IF_ERROR(p.Build());
+  std::vector<std::pair<std::string, std::string>> where = {{"grpc", p.addresses.grpc}, {"admin", p.addresses.admin}};
+  if (!p.addresses.http.empty()) where.emplace_back("http", p.addresses.http);
+  SIGNET_RETURN_IF_ERROR(daemon::WriteAddresses(p.options.data_dir, where));
+  p.health.SetReady("listener");
+  SIGNET_LOG(info, "serving", {{"trust_domain", p.options.policy.trust_domain.name()},
+                               {"grpc", p.addresses.grpc},
+                               {"admin", p.addresses.admin},
+                               {"http", p.addresses.http}});
+  return server;
+}
+
+Server::Server(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+Server::~Server() { Shutdown(absl::ZeroDuration()); }
+
+const Addresses& Server::addresses() const { return parts_->addresses; }
+
+void Server::Shutdown(absl::Duration grace) {
+  Parts& p = *parts_;
+  if (std::exchange(p.down, true)) return;
+  p.health.SetUnready("listener", "shutting down");
+  if (p.streams != nullptr) p.streams->FinishAll(absl::UnavailableError("server is going away, reconnect"));
+  if (p.grpc != nullptr) {
+    p.grpc->Shutdown(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(grace));
+    p.grpc->Wait();
+    p.front.reset();  // no call is left that could ask it
+    SIGNET_LOG(info, "stopped", {});
+  }
+  p.store_check.reset();
+  p.pruner.reset();
+}
+
+}  // namespace signet::server

@@ -1,0 +1,92 @@
+#include "server/config.h"
+
+#include <gmock/gmock.h>
+
+#include "absl/strings/str_cat.h"
+#include "common/config/load.h"
+#include "tests/testing/status_matchers.h"
+
+namespace signet::server {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using testing::StatusIs;
+
+absl::StatusOr<ServerOptions> Parse(absl::string_view yaml) {
+  config::Server config;
+  if (absl::Status status = config::LoadYaml(yaml, "server.yaml", config); !status.ok()) return status;
+  return OptionsFromConfig(config);
+}
+
+TEST(ServerConfigTest, TrustDomainAloneIsEnough) {
+  SIGNET_ASSERT_OK_AND_ASSIGN(const ServerOptions options, Parse("trust_domain: example.org"));
+  EXPECT_EQ(options.data_dir, "/var/lib/signet/server");
+  EXPECT_EQ(options.listen, "0.0.0.0:8081");
+  EXPECT_EQ(options.admin_socket, "/run/signet/server/admin.sock");
+  EXPECT_EQ(options.http_listen, "127.0.0.1:8080");
+  EXPECT_EQ(options.policy.x509_ttl, absl::Hours(1));
+  EXPECT_EQ(options.policy.jwt_ttl, absl::Minutes(5));
+  EXPECT_EQ(options.policy.agent_ttl, absl::Hours(1));
+  EXPECT_EQ(options.policy.ca_ttl, absl::Hours(24));
+  EXPECT_EQ(options.datastore.sqlite().path(), "/var/lib/signet/server/server.db");
+  EXPECT_EQ(options.key_manager.disk().path(), "/var/lib/signet/server/keys");
+  EXPECT_TRUE(options.node_attestors.has_join_token());
+  EXPECT_TRUE(options.warnings.empty());
+}
+
+TEST(ServerConfigTest, SaysEverythingThatIsWrongAtOnce) {
+  const absl::Status status = Parse(R"(
+data_dir: relative
+listen: localhost:8081
+http: {listen: "127.0.0.1:99999"}
+log: {level: loud, format: xml}
+ca: {ttl: 5s, key_type: dsa}
+svid: {x509_ttl: never}
+admin_ids: [example.org/admin, "spiffe://example.org"]
+node_attestors: {x509_pop: {}}
+)").status();
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument,
+                               AllOf(HasSubstr("trust_domain"), HasSubstr("data_dir"), HasSubstr("listen"),
+                                     HasSubstr("http.listen"), HasSubstr("log.level"), HasSubstr("log.format"),
+                                     HasSubstr("ca.ttl"), HasSubstr("ca.key_type"), HasSubstr("svid.x509_ttl"))));
+  EXPECT_THAT(std::string(status.message()),
+              AllOf(HasSubstr("admin_ids[0]"), HasSubstr("admin_ids[1]"), HasSubstr("ca_bundle_paths")));
+}
+
+TEST(ServerConfigTest, RelativePathsAreUnderDataDir) {
+  SIGNET_ASSERT_OK_AND_ASSIGN(const ServerOptions options, Parse(R"(
+trust_domain: example.org
+data_dir: /srv/signet
+admin_socket: admin.sock
+datastore: {sqlite: {path: db/x.db}}
+key_manager: {disk: {path: /secret/keys}}
+node_attestors: {x509_pop: {ca_bundle_paths: [roots.pem]}}
+)"));
+  EXPECT_EQ(options.admin_socket, "/srv/signet/admin.sock");
+  EXPECT_EQ(options.datastore.sqlite().path(), "/srv/signet/db/x.db");
+  EXPECT_EQ(options.key_manager.disk().path(), "/secret/keys");
+  EXPECT_EQ(options.node_attestors.x509_pop().ca_bundle_paths(0), "/srv/signet/roots.pem");
+  EXPECT_FALSE(options.node_attestors.has_join_token());
+}
+
+TEST(ServerConfigTest, WarnsOfLivesThatTheAuthorityCannotGive) {
+  SIGNET_ASSERT_OK_AND_ASSIGN(const ServerOptions options,
+                              Parse("trust_domain: example.org\nca: {ttl: 24h}\nsvid: {x509_ttl: 8h}"));
+  ASSERT_FALSE(options.warnings.empty());
+  EXPECT_THAT(options.warnings[0], AllOf(HasSubstr("svid.x509_ttl"), HasSubstr("4h")));
+}
+
+TEST(ServerConfigTest, TooLongSocketPathIsRefused) {
+  const std::string path = absl::StrCat("/", std::string(107, 'a'));
+  EXPECT_THAT(Parse(absl::StrCat("trust_domain: example.org\nadmin_socket: ", path)),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("admin_socket")));
+}
+
+TEST(ServerConfigTest, EmptyListOfAttestorsIsRefused) {
+  EXPECT_THAT(Parse("trust_domain: example.org\nnode_attestors: {}"),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("node_attestors")));
+}
+
+}  // namespace
+}  // namespace signet::server
