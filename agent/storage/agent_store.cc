@@ -5,10 +5,10 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "agent/sync/wire.h"
 #include "common/crypto/digest.h"
 #include "common/fs/atomic_file.h"
 #include "common/log/log.h"
+#include "common/spiffe/wire.h"
 #include "common/status/macros.h"
 #include "signet/agent/storage.pb.h"
 
@@ -47,7 +47,7 @@ absl::StatusOr<StoredAgent> AgentStore::Parse(const std::string& content) const 
   StoredAgent agent;
   agent.reattestable = wire.reattestable();
   if (wire.has_bundle()) {
-    SIGNET_ASSIGN_OR_RETURN(agent.bundle, BundleFromWire(wire.bundle()));
+    SIGNET_ASSIGN_OR_RETURN(agent.bundle, spiffe::BundleFromWire(wire.bundle()));
     if (agent.bundle->trust_domain != options_.trust_domain) {
       return absl::FailedPreconditionError(absl::StrCat("of trust domain ", agent.bundle->trust_domain.name()));
     }
@@ -71,7 +71,7 @@ absl::StatusOr<StoredAgent> AgentStore::Parse(const std::string& content) const 
 absl::Status AgentStore::Save(const StoredAgent& agent) {
   storage::Agent wire;
   wire.set_reattestable(agent.reattestable);
-  if (agent.bundle.has_value()) *wire.mutable_bundle() = BundleToWire(*agent.bundle);
+  if (agent.bundle.has_value()) spiffe::ToWire(*agent.bundle, wire.mutable_bundle());
   if (agent.svid.has_value() && options_.keep_key) {
     for (const crypto::Certificate& certificate : agent.svid->chain) wire.add_chain(certificate.der());
     wire.set_key(agent.svid->key.Pkcs8Der());

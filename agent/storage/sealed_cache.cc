@@ -17,6 +17,7 @@
 #include "common/failpoint/failpoint.h"
 #include "common/fs/atomic_file.h"
 #include "common/log/log.h"
+#include "common/spiffe/wire.h"
 #include "common/status/macros.h"
 #include "signet/agent/storage.pb.h"
 
@@ -45,10 +46,10 @@ uint32_t ReadBigEndian32(absl::string_view bytes) {
 std::string ToRecord(const Withdrawal& withdrawal) {
   storage::Withdrawal wire;
   for (const std::string& id : withdrawal.removed_ids) wire.add_removed_ids(id);
-  for (const spiffe::Entry& entry : withdrawal.changed) *wire.add_changed() = EntryToWire(entry);
+  for (const spiffe::Entry& entry : withdrawal.changed) spiffe::ToWire(entry, wire.add_changed());
   for (const auto& [bundle, revision] : withdrawal.bundles) {
     storage::Bundle& out = *wire.add_bundles();
-    *out.mutable_bundle() = BundleToWire(bundle);
+    spiffe::ToWire(bundle, out.mutable_bundle());
     out.set_revision(revision);
   }
   for (const std::string& name : withdrawal.removed_bundles) wire.add_removed_bundles(name);
@@ -65,7 +66,7 @@ absl::StatusOr<Withdrawal> FromRecord(const std::string& record, const spiffe::T
     withdrawal.changed.push_back(std::move(parsed));
   }
   for (const storage::Bundle& bundle : wire.bundles()) {
-    SIGNET_ASSIGN_OR_RETURN(spiffe::Bundle parsed, BundleFromWire(bundle.bundle()));
+    SIGNET_ASSIGN_OR_RETURN(spiffe::Bundle parsed, spiffe::BundleFromWire(bundle.bundle()));
     withdrawal.bundles.emplace_back(std::move(parsed), bundle.revision());
   }
   withdrawal.removed_bundles.assign(wire.removed_bundles().begin(), wire.removed_bundles().end());
@@ -76,7 +77,7 @@ std::string ToPlaintext(const SealedState& state, absl::Time now) {
   storage::Cache wire;
   wire.set_sealed_at(absl::ToUnixNanos(now));
   wire.set_epoch(state.epoch);
-  for (const EntryPtr& entry : state.snapshot.entries) *wire.add_entries() = EntryToWire(*entry);
+  for (const EntryPtr& entry : state.snapshot.entries) spiffe::ToWire(*entry, wire.add_entries());
   for (const HeldSvid& held : state.snapshot.svids) {
     storage::Svid& out = *wire.add_svids();
     out.set_entry_id(held.entry->id);
@@ -88,7 +89,7 @@ std::string ToPlaintext(const SealedState& state, absl::Time now) {
   }
   for (const BundlePtr& bundle : state.snapshot.bundles) {
     storage::Bundle& out = *wire.add_bundles();
-    *out.mutable_bundle() = BundleToWire(*bundle);
+    spiffe::ToWire(*bundle, out.mutable_bundle());
     const auto revision = state.bundle_revisions.find(bundle->trust_domain.name());
     if (revision != state.bundle_revisions.end()) out.set_revision(revision->second);
   }
@@ -141,7 +142,7 @@ absl::StatusOr<SealedState> FromPlaintext(absl::string_view bytes, const spiffe:
   }
   std::map<std::string, BundlePtr> bundles;
   for (const storage::Bundle& bundle : wire.bundles()) {
-    SIGNET_ASSIGN_OR_RETURN(spiffe::Bundle parsed, BundleFromWire(bundle.bundle()));
+    SIGNET_ASSIGN_OR_RETURN(spiffe::Bundle parsed, spiffe::BundleFromWire(bundle.bundle()));
     const std::string name = parsed.trust_domain.name();
     state.bundle_revisions[name] = bundle.revision();
     bundles[name] = std::make_shared<const spiffe::Bundle>(std::move(parsed));

@@ -17,6 +17,7 @@
 #include "common/rpc/client_channel.h"
 #include "common/spiffe/jwt_svid.h"
 #include "common/status/grpc_status.h"
+#include "common/spiffe/wire.h"
 #include "common/status/macros.h"
 #include "signet/server/v1/agent_sync.grpc.pb.h"
 #include "spire/api/server/agent/v1/agent.grpc.pb.h"
@@ -137,7 +138,7 @@ SyncMessage MessageFromWire(const sync_v1::ServerMessage& wire, const spiffe::Tr
       }
       message.removed_ids.insert(message.removed_ids.end(), wire.delta().removed_ids().begin(), wire.delta().removed_ids().end());
       for (const sync_v1::BundleUpdate& update : wire.delta().bundles()) {
-        absl::StatusOr<spiffe::Bundle> parsed = BundleFromWire(update.bundle());
+        absl::StatusOr<spiffe::Bundle> parsed = spiffe::BundleFromWire(update.bundle());
         if (parsed.ok()) {
           message.bundles.emplace_back(*std::move(parsed), update.revision());
         } else {
@@ -325,7 +326,7 @@ class GrpcServerClient final : public ServerClient {
     if (!call.accepted()) return StoppingError();
     spire::api::types::Bundle wire;
     SIGNET_RETURN_IF_ERROR(rpc::FromTlsCall(BestConnection()->bundle->GetBundle(call.context(), {}, &wire)), "GetBundle");
-    SIGNET_ASSIGN_OR_RETURN(spiffe::Bundle bundle, BundleFromWire(wire));
+    SIGNET_ASSIGN_OR_RETURN(spiffe::Bundle bundle, spiffe::BundleFromWire(wire));
     if (bundle.trust_domain != options_.trust_domain) {
       return absl::FailedPreconditionError(absl::StrCat("the server is of trust domain ", bundle.trust_domain.name(),
                                                         ", not ", options_.trust_domain.name(), "; check server_address"));
@@ -341,7 +342,7 @@ class GrpcServerClient final : public ServerClient {
     spire::api::types::Bundle wire;
     SIGNET_RETURN_IF_ERROR(rpc::FromTlsCall(Authenticated()->bundle->GetFederatedBundle(call.context(), request, &wire)),
                            "GetFederatedBundle");
-    return BundleFromWire(wire);
+    return spiffe::BundleFromWire(wire);
   }
 
   absl::StatusOr<Attested> Attest(NodeAttestor& attestor, const std::string& csr) override {

@@ -205,7 +205,9 @@ class AcceptingFront final : public UnixFront {
         last_fd_(last_fd),
         next_fd_(options_.first_fd) {}
 
-  ~AcceptingFront() override {
+  ~AcceptingFront() override { Stop(); }
+
+  void Stop() override {
     const uint64_t one = 1;
     if (thread_.joinable()) {
       (void)!write(stop_.get(), &one, sizeof(one));

@@ -49,6 +49,9 @@ class UnixFront {
   // Binds at once; accepts once Start() is called with the running server (which must outlive this).
   static absl::StatusOr<std::unique_ptr<UnixFront>> Create(Options options, OnAccept on_accept);
   virtual void Start(grpc::Server& server) = 0;
+  // Accepts no more and removes the socket; Find() goes on answering for connections there are. Before the server is shut
+  // down, which is no place for new connections. Idempotent; the destructor calls it.
+  virtual void Stop() = 0;
 
   // `peer`: ServerContext::peer(). Null for anything that did not come through this front: refuse the call.
   virtual std::shared_ptr<const UnixConnection> Find(absl::string_view peer) const = 0;

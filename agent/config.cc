@@ -1,0 +1,123 @@
+#include "agent/config.h"
+
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "common/config/load.h"
+
+namespace signet::agent {
+namespace {
+
+constexpr size_t kMaxSocketPath = 107;  // unix(7): sun_path has 108 bytes, one for the NUL
+
+void CheckServer(const std::string& address, config::Errors& errors) {
+  const size_t colon = address.rfind(':');
+  int port = 0;
+  if (colon == std::string::npos || colon == 0 || !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 1 || port > 65535) {
+    errors.Add("server_address", absl::StrCat("\"", address, "\" is no HOST:PORT; write for instance signet-server.example.org:8081"));
+  }
+}
+
+void CheckSocket(absl::string_view key, const std::string& path, config::Errors& errors) {
+  if (path.size() > kMaxSocketPath) {
+    errors.Add(key, absl::StrCat("has ", path.size(), " bytes; a socket's path takes at most ", kMaxSocketPath, ", choose a shorter one"));
+  }
+}
+
+TrustSource TrustSourceOf(const config::Bootstrap& bootstrap, absl::string_view data_dir, config::Errors& errors) {
+  const int given = !bootstrap.trust_bundle_path().empty() + !bootstrap.trust_bundle_url().empty() + bootstrap.insecure();
+  if (given > 1) errors.Add("bootstrap", "give one of trust_bundle_path, trust_bundle_url and insecure, not several");
+  TrustSource source;
+  if (!bootstrap.trust_bundle_path().empty()) source.path = config::ResolvePath(data_dir, bootstrap.trust_bundle_path());
+  source.url = bootstrap.trust_bundle_url();
+  source.insecure = bootstrap.insecure();
+  if (!source.url.empty() && !absl::StartsWith(source.url, "https://")) {
+    errors.Add("bootstrap.trust_bundle_url", "must begin with https://; use trust_bundle_path for a file");
+  }
+  return source;
+}
+
+void CheckAttestor(config::AgentNodeAttestor& attestor, absl::string_view data_dir, config::Errors& errors) {
+  const auto resolve = [&](std::string* path) {
+    if (!path->empty()) *path = config::ResolvePath(data_dir, *path);
+  };
+  if (attestor.has_join_token()) {
+    config::AgentJoinToken& token = *attestor.mutable_join_token();
+    if (token.token().empty() == token.token_file().empty()) {
+      errors.Add("node_attestor.join_token", "give one of token_file and token; `signet token generate` makes a token");
+    }
+    resolve(token.mutable_token_file());
+  }
+  if (attestor.has_x509_pop()) {
+    config::AgentX509Pop& pop = *attestor.mutable_x509_pop();
+    if (pop.certificate_path().empty()) errors.Add("node_attestor.x509_pop.certificate_path", "is required");
+    if (pop.private_key_path().empty()) errors.Add("node_attestor.x509_pop.private_key_path", "is required");
+    resolve(pop.mutable_certificate_path());
+    resolve(pop.mutable_private_key_path());
+    resolve(pop.mutable_intermediates_path());
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<AgentOptions> OptionsFromConfig(const config::Agent& c) {
+  config::Errors errors;
+  const auto or_else = [](const std::string& text, absl::string_view fallback) {
+    return text.empty() ? std::string(fallback) : text;
+  };
+
+  absl::StatusOr<spiffe::TrustDomain> trust_domain = spiffe::TrustDomain::ParseNameOrId(c.trust_domain());
+  if (c.trust_domain().empty()) {
+    errors.Add("trust_domain", "is required; write the name that the server signs for, such as example.org");
+  } else if (!trust_domain.ok()) {
+    errors.Add("trust_domain", trust_domain.status().message());
+  }
+  if (!trust_domain.ok()) trust_domain = spiffe::TrustDomain::Parse("invalid");  // a stand-in; it never leaves this function
+
+  const std::string data_dir = or_else(c.data_dir(), "/var/lib/signet/agent");
+  AgentOptions o{
+      .trust_domain = *trust_domain,
+      .data_dir = data_dir,
+      .server_addresses = {c.server_address().begin(), c.server_address().end()},
+      .workload_socket = config::ResolvePath(data_dir, or_else(c.workload_socket(), "/run/signet/workload/api.sock")),
+      .admin_socket = config::ResolvePath(data_dir, or_else(c.admin_socket(), "/run/signet/agent/admin.sock")),
+      .http_listen = or_else(c.http().listen(), "127.0.0.1:8082"),
+      .trust_source = TrustSourceOf(c.bootstrap(), data_dir, errors),
+      .keep_key = !c.key_manager().has_memory(),
+      .sealed_cache = !c.disable_sealed_cache(),
+      .allowed_foreign_jwt_claims = {c.allowed_foreign_jwt_claims().begin(), c.allowed_foreign_jwt_claims().end()},
+      .node_attestor = c.node_attestor(),
+      .workload_attestors = c.workload_attestors(),
+  };
+  if (o.http_listen == "off") o.http_listen.clear();
+  if (o.server_addresses.empty()) errors.Add("server_address", "is required; write HOST:PORT of the server, or a list");
+  for (const std::string& address : o.server_addresses) CheckServer(address, errors);
+  CheckSocket("workload_socket", o.workload_socket, errors);
+  CheckSocket("admin_socket", o.admin_socket, errors);
+  if (o.workload_socket == o.admin_socket) errors.Add("admin_socket", "must not be the workload_socket");
+  if (const absl::Status status = log::ParseLevel(or_else(c.log().level(), "info"), o.log_level); !status.ok()) {
+    errors.Add("log.level", status.message());
+  }
+  if (const std::string format = or_else(c.log().format(), "text"); format == "json") {
+    o.log_format = log::Format::kJson;
+  } else if (format != "text") {
+    errors.Add("log.format", absl::StrCat("\"", format, "\" is unknown; choose text or json"));
+  }
+  CheckAttestor(o.node_attestor, data_dir, errors);
+  if (c.limits().connections_per_uid() > 0) o.connections_per_uid = c.limits().connections_per_uid();
+  if (c.limits().pending_attestations_per_uid() > 0) o.pending_attestations_per_uid = c.limits().pending_attestations_per_uid();
+
+  if (o.trust_source.insecure) o.warnings.push_back("bootstrap.insecure: whatever answers first is trusted; use it for a try-out only");
+  if (o.node_attestor.has_join_token() && !o.node_attestor.join_token().token().empty()) {
+    o.warnings.push_back("node_attestor.join_token.token: readable for whoever can read this file; prefer token_file");
+  }
+  if (!o.keep_key && o.node_attestor.has_join_token()) {
+    o.warnings.push_back("key_manager.memory: a restart must attest anew, which a join token allows only once; use disk");
+  }
+  if (const absl::Status status = errors.ToStatus(); !status.ok()) return status;
+  return o;
+}
+
+}  // namespace signet::agent

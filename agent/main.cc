@@ -1,0 +1,183 @@
+// signet-agent run | validate | version. Flags beat environment variables, which beat the file.
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "agent/agent.h"
+#include "agent/api/workload_server.h"
+#include "agent/config.h"
+#include "common/config/load.h"
+#include "common/daemon/daemon.h"
+#include "common/log/log.h"
+#include "common/rpc/tls_setup.h"
+#include "common/status/macros.h"
+
+namespace signet::agent {
+namespace {
+
+constexpr int kFailed = 1, kWrongUse = 2;
+
+struct Flags {
+  std::string config = "/etc/signet/agent.yaml";
+  std::string trust_domain, data_dir, workload_socket, admin_socket, http_listen, log_level, log_format;
+  std::string trust_bundle_path, join_token_file;
+  std::vector<std::string> server_address;
+};
+
+void AddFlags(CLI::App& app, Flags& flags) {
+  app.add_option("--config", flags.config, "Configuration file (YAML)")->envname("SIGNET_CONFIG")->capture_default_str();
+  app.add_option("--trust-domain", flags.trust_domain, "trust_domain")->envname("SIGNET_TRUST_DOMAIN");
+  app.add_option("--data-dir", flags.data_dir, "data_dir")->envname("SIGNET_DATA_DIR");
+  app.add_option("--server-address", flags.server_address, "server_address, repeatable")->envname("SIGNET_SERVER_ADDRESS")->delimiter(',');
+  app.add_option("--workload-socket", flags.workload_socket, "workload_socket")->envname("SIGNET_WORKLOAD_SOCKET");
+  app.add_option("--admin-socket", flags.admin_socket, "admin_socket")->envname("SIGNET_ADMIN_SOCKET");
+  app.add_option("--http-listen", flags.http_listen, "http.listen")->envname("SIGNET_HTTP_LISTEN");
+  app.add_option("--log-level", flags.log_level, "log.level")->envname("SIGNET_LOG_LEVEL");
+  app.add_option("--log-format", flags.log_format, "log.format")->envname("SIGNET_LOG_FORMAT");
+  app.add_option("--trust-bundle-path", flags.trust_bundle_path, "bootstrap.trust_bundle_path")->envname("SIGNET_TRUST_BUNDLE_PATH");
+  app.add_option("--join-token-file", flags.join_token_file, "node_attestor.join_token.token_file")->envname("SIGNET_JOIN_TOKEN_FILE");
+}
+
+absl::StatusOr<AgentOptions> LoadOptions(const Flags& flags) {
+  config::Agent config;
+  SIGNET_RETURN_IF_ERROR(config::LoadFile(flags.config, config));
+  const auto beat = [](const std::string& flag, std::string* value) {
+    if (!flag.empty()) *value = flag;
+  };
+  beat(flags.trust_domain, config.mutable_trust_domain());
+  beat(flags.data_dir, config.mutable_data_dir());
+  beat(flags.workload_socket, config.mutable_workload_socket());
+  beat(flags.admin_socket, config.mutable_admin_socket());
+  if (!flags.http_listen.empty()) config.mutable_http()->set_listen(flags.http_listen);
+  if (!flags.log_level.empty()) config.mutable_log()->set_level(flags.log_level);
+  if (!flags.log_format.empty()) config.mutable_log()->set_format(flags.log_format);
+  if (!flags.trust_bundle_path.empty()) {
+    config.clear_bootstrap();
+    config.mutable_bootstrap()->set_trust_bundle_path(flags.trust_bundle_path);
+  }
+  if (!flags.join_token_file.empty()) config.mutable_node_attestor()->mutable_join_token()->set_token_file(flags.join_token_file);
+  if (!flags.server_address.empty()) {
+    config.clear_server_address();
+    for (const std::string& address : flags.server_address) config.add_server_address(address);
+  }
+  return OptionsFromConfig(config);
+}
+
+int Complain(const absl::Status& status) {
+  std::fprintf(stderr, "signet-agent: %s\n", std::string(status.message()).c_str());
+  const bool usage = status.code() == absl::StatusCode::kInvalidArgument || status.code() == absl::StatusCode::kNotFound;
+  return usage ? kWrongUse : kFailed;
+}
+
+int Validate(const Flags& flags) {
+  const absl::StatusOr<AgentOptions> options = LoadOptions(flags);
+  if (!options.ok()) {
+    Complain(options.status());
+    return kWrongUse;
+  }
+  for (const std::string& warning : options->warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());
+  std::printf("%s is valid\n", flags.config.c_str());
+  return 0;
+}
+
+// The end that a worker announces; the main thread looks while it waits for signals.
+class FatalEnd {
+ public:
+  void Set(absl::Status why) {
+    {
+      std::lock_guard lock(mutex_);
+      if (!why_.has_value()) why_ = std::move(why);
+    }
+    kill(getpid(), SIGTERM);  // the main thread waits for it
+  }
+  std::optional<absl::Status> Get() const {
+    std::lock_guard lock(mutex_);
+    return why_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::optional<absl::Status> why_;
+};
+
+void Reload(const Flags& flags) {
+  const absl::StatusOr<AgentOptions> options = LoadOptions(flags);
+  if (!options.ok()) {
+    SIGNET_LOG(error, "reload refused, everything stays as it is", {{"error", options.status().message()}});
+    return;
+  }
+  log::SetLevel(options->log_level);
+  SIGNET_LOG(info, "reloaded", {{"log_level", log::LevelName(options->log_level)}, {"unchanged_until_restart", "all other settings"}});
+}
+
+int Run(const Flags& flags) {
+  daemon::ProtectMemory();
+  daemon::BlockSignals();
+  PrepareGrpcForManyConnections();
+  rpc::PrepareProcess();
+  absl::StatusOr<AgentOptions> options = LoadOptions(flags);
+  if (!options.ok()) {
+    Complain(options.status());
+    return kWrongUse;
+  }
+  log::Init("signet-agent", options->log_level, options->log_format);
+  for (const std::string& warning : options->warnings) SIGNET_LOG(warn, "configuration", {{"warning", warning}});
+
+  FatalEnd fatal;
+  AgentDeps deps;
+  deps.on_fatal = [&](absl::Status why) { fatal.Set(std::move(why)); };
+  absl::StatusOr<std::unique_ptr<Agent>> agent = Agent::Create(*std::move(options), std::move(deps));
+  if (!agent.ok()) {
+    SIGNET_LOG(error, "the agent does not start", {{"error", agent.status().message()}});
+    return Complain(agent.status());
+  }
+  const Addresses& addresses = (*agent)->addresses();
+  SIGNET_LOG(info, "serving", {{"workload", addresses.workload}, {"admin", addresses.admin}, {"http", addresses.http}});
+  daemon::Notify("READY=1");
+  while (!fatal.Get().has_value()) {
+    const daemon::Event event = daemon::WaitForEvent();
+    if (event == daemon::Event::kStop) break;
+    if (event == daemon::Event::kReload) Reload(flags);
+  }
+  daemon::Notify("STOPPING=1");
+  (*agent)->Shutdown();
+  if (const std::optional<absl::Status> why = fatal.Get()) {
+    SIGNET_LOG(error, "stopped", {{"error", why->message()}});
+    return kFailed;
+  }
+  SIGNET_LOG(info, "stopped");
+  return 0;
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("Serves SPIFFE identities to the processes of this node", "signet-agent");
+  app.require_subcommand(1);
+  Flags flags;
+  CLI::App* run = app.add_subcommand("run", "Run in the foreground");
+  CLI::App* validate = app.add_subcommand("validate", "Check the configuration and say all that is wrong with it");
+  CLI::App* version = app.add_subcommand("version", "Print the version");
+  AddFlags(*run, flags);
+  AddFlags(*validate, flags);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kWrongUse;
+  }
+  if (version->parsed()) {
+    std::puts("signet-agent " SIGNET_VERSION);
+    return 0;
+  }
+  return validate->parsed() ? Validate(flags) : Run(flags);
+}
+
+}  // namespace
+}  // namespace signet::agent
+
+int main(int argc, char** argv) { return signet::agent::Main(argc, argv); }
