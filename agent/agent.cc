@@ -144,7 +144,7 @@ absl::Status Agent::Parts::BuildSync() {
   }
   node_attestor = std::move(deps.node_attestor);
   if (node_attestor == nullptr) {
-    SIGNET_ASSIGN_OR_RETURN(node_attestor, MakeNodeAttestor(options.node_attestor));
+    SIGNET_ASSIGN_OR_RETURN(node_attestor, MakeNodeAttestor(options.node_attestor, options.data_dir));
   }
   client = std::move(deps.client);
   if (client == nullptr) {
@@ -168,7 +168,7 @@ absl::Status Agent::Parts::BuildSync() {
 }
 
 absl::Status Agent::Parts::BuildWorkloadSocket() {
-  SIGNET_ASSIGN_OR_RETURN(std::vector<std::unique_ptr<WorkloadAttestor>> attestors, MakeWorkloadAttestors(options.workload_attestors));
+  SIGNET_ASSIGN_OR_RETURN(std::vector<std::unique_ptr<WorkloadAttestor>> attestors, MakeWorkloadAttestors(options.workload_attestors, clock));
   attestation = Attestation::Create({.pending_per_uid = options.pending_attestations_per_uid}, std::move(attestors), clock, metrics);
   SIGNET_ASSIGN_OR_RETURN(pinner, PeerPinner::Create(PinMethod::kAuto));
   SIGNET_ASSIGN_OR_RETURN(workload.front, rpc::UnixFront::Create({.path = options.workload_socket,

@@ -1,9 +1,10 @@
-// From the configuration to the attestor: the one place that names them.
+// From the configuration to the node attestor: the one place that names them.
 #pragma once
 
 #include <memory>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "agent/nodeattestor/node_attestor.h"
 
 namespace signet::config {
@@ -12,7 +13,9 @@ class AgentNodeAttestor;
 
 namespace signet::agent {
 
-// Null when the configuration names none: such an agent can resume and renew, not attest. kInvalidArgument names the key.
-absl::StatusOr<std::unique_ptr<NodeAttestor>> MakeNodeAttestor(const config::AgentNodeAttestor& config);
+// Null when none is configured: an agent that has attested once can do without. Relative paths are under `data_dir`.
+// Reads no file. kInvalidArgument names the key.
+absl::StatusOr<std::unique_ptr<NodeAttestor>> MakeNodeAttestor(const config::AgentNodeAttestor& config,
+                                                               absl::string_view data_dir);
 
 }  // namespace signet::agent
