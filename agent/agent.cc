@@ -33,6 +33,7 @@
 #include "common/status/macros.h"
 #include "common/telemetry/health.h"
 #include "common/telemetry/metrics.h"
+#include "common/version/version.h"
 
 namespace signet::agent {
 namespace {
@@ -148,7 +149,7 @@ absl::Status Agent::Parts::BuildSync() {
   }
   client = std::move(deps.client);
   if (client == nullptr) {
-    client = ServerClient::Create({.addresses = options.server_addresses, .trust_domain = options.trust_domain, .version = SIGNET_VERSION},
+    client = ServerClient::Create({.addresses = options.server_addresses, .trust_domain = options.trust_domain, .version = std::string(Version())},
                                   {.identity = [this] { return identity->svid(); },
                                    .bundle = [this] { return cache->OwnBundle(); },
                                    .insecure = options.trust_source.insecure},

@@ -18,6 +18,7 @@
 #include "common/log/log.h"
 #include "common/rpc/tls_setup.h"
 #include "common/status/macros.h"
+#include "common/version/version.h"
 
 namespace signet::agent {
 namespace {
@@ -171,7 +172,7 @@ int Main(int argc, char** argv) {
     return app.exit(error) == 0 ? 0 : kWrongUse;
   }
   if (version->parsed()) {
-    std::puts("signet-agent " SIGNET_VERSION);
+    std::printf("signet-agent %s\n", std::string(Version()).c_str());
     return 0;
   }
   return validate->parsed() ? Validate(flags) : Run(flags);
