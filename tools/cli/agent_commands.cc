@@ -46,8 +46,7 @@ struct FilterFlags {
 
   void AddTo(CLI::App& verb) {
     verb.add_option("--attestation-type", attestation_type, "only agents attested by this, such as join_token");
-    verb.add_option("--selector", selectors,
-                    "only agents whose selectors match these->allow_extra_args(false); repeatable");
+    AddList(verb, "--selector", selectors, "only agents whose selectors match these; repeatable");
     verb.add_option("--match", match, "how: the agent's selectors are ... of the given ones")
         ->check(CLI::IsMember({"exact", "subset", "superset", "any"}));
     verb.add_flag("--banned,!--not-banned", banned, "only agents that are banned, or are not");

@@ -41,6 +41,12 @@ struct Context {
 CLI::App& AddVerb(CLI::App& parent, Context& context, const std::string& name, const std::string& description,
                   const std::string& example, Target target);
 
+// A flag that is repeated, one value each time: "--selector a:b --selector c:d".
+inline CLI::Option* AddList(CLI::App& verb, const std::string& name, std::vector<std::string>& values,
+                            const std::string& description) {
+  return verb.add_option(name, values, description)->allow_extra_args(false);
+}
+
 void AddAgentCommands(CLI::App& app, Context& context);
 void AddBundleCommands(CLI::App& app, Context& context);
 void AddDevCommand(CLI::App& app, Context& context);

@@ -208,10 +208,8 @@ struct FilterFlags {
   void AddTo(CLI::App& verb) {
     verb.add_option("--spiffe-id", spiffe_id, "only entries that give this ID");
     verb.add_option("--parent-id", parent_id, "only entries below this agent or alias");
-    verb.add_option("--selector", selectors,
-                    "only entries whose selectors match these->allow_extra_args(false); repeatable");
-    verb.add_option("--federates-with", federates_with,
-                    "only entries that federate with these->allow_extra_args(false); repeatable");
+    AddList(verb, "--selector", selectors, "only entries whose selectors match these; repeatable");
+    AddList(verb, "--federates-with", federates_with, "only entries that federate with these; repeatable");
     verb.add_option("--match", match,
                     "how selectors and trust domains are compared: the entry's are ... of the given ones")
         ->check(CLI::IsMember({"exact", "subset", "superset", "any"}));

@@ -155,14 +155,11 @@ void EntryFlags::AddTo(CLI::App& verb) {
   verb.add_option("--spiffe-id", spiffe_id, "the SPIFFE ID to give, spiffe://TD/PATH");
   verb.add_option("--parent-id", parent_id,
                   "the agent that may give it, an alias, or spiffe://TD/spire/server for a node alias");
-  verb.add_option("--selector", selectors,
-                  "TYPE:VALUE that must hold->allow_extra_args(false); repeat it for more: all must hold");
+  AddList(verb, "--selector", selectors, "TYPE:VALUE that must hold; repeat it for more: all must hold");
   verb.add_option("--x509-ttl", x509_ttl, "life of X.509-SVIDs such as 1h; 0: the server's default");
   verb.add_option("--jwt-ttl", jwt_ttl, "life of JWT-SVIDs such as 5m; 0: the server's default");
-  verb.add_option("--federates-with", federates_with,
-                  "trust domain whose bundle the workload gets too->allow_extra_args(false); repeatable");
-  verb.add_option("--dns", dns_names,
-                  "DNS name in the certificate->allow_extra_args(false); repeatable, the first becomes the CN");
+  AddList(verb, "--federates-with", federates_with, "trust domain whose bundle the workload gets too; repeatable");
+  AddList(verb, "--dns", dns_names, "DNS name in the certificate; repeatable, the first becomes the CN");
   verb.add_option("--hint", hint, "tells several SVIDs of one workload apart");
   verb.add_flag("--admin,!--no-admin", admin, "the SVID may administrate the server");
   verb.add_flag("--downstream,!--no-downstream", downstream, "the SVID may ask for an intermediate CA");

@@ -124,7 +124,7 @@ void AddSvidCommands(CLI::App& app, Context& context) {
               "signet svid mint-x509 --spiffe-id spiffe://example.org/legacy --ttl 24h --write /etc/legacy/svid",
               Target::kServer);
   x509.add_option("--spiffe-id", flags->spiffe_id, "the ID to mint")->required();
-  x509.add_option("--dns", flags->dns_names, "DNS name in the certificate; repeatable");
+  AddList(x509, "--dns", flags->dns_names, "DNS name in the certificate; repeatable");
   x509.add_option("--ttl", flags->ttl, "its life; the server's default when left out");
   x509.add_option("--key-type", flags->key_type, "ec-p256, ec-p384, rsa-2048 or rsa-4096");
   x509.add_option("--write", flags->write,
@@ -135,7 +135,7 @@ void AddSvidCommands(CLI::App& app, Context& context) {
       AddVerb(noun, context, "mint-jwt", "have the server sign a JWT-SVID for any ID",
               "signet svid mint-jwt --spiffe-id spiffe://example.org/legacy --audience db", Target::kServer);
   jwt.add_option("--spiffe-id", flags->spiffe_id, "the ID to mint")->required();
-  jwt.add_option("--audience", flags->audience, "who shall accept it; repeatable")->required();
+  AddList(jwt, "--audience", flags->audience, "who shall accept it; repeatable")->required();
   jwt.add_option("--ttl", flags->ttl, "its life; the server's default when left out");
   jwt.add_option("--write", flags->write, "file (0600) for the token, instead of printing");
   jwt.callback([&context, flags] { context.action = [&context, flags] { return MintJwt(context, *flags); }; });

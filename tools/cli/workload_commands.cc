@@ -239,7 +239,7 @@ void AddWorkloadCommands(CLI::App& svid, Context& context) {
 
   CLI::App& jwt = AddVerb(svid, context, "fetch-jwt", "JWT-SVIDs of this process",
                           "TOKEN=$(signet svid fetch-jwt --audience db)", Target::kWorkloadApi);
-  jwt.add_option("--audience", flags->audience, "who shall accept it; repeatable")->required();
+  AddList(jwt, "--audience", flags->audience, "who shall accept it; repeatable")->required();
   jwt.add_option("--spiffe-id", flags->spiffe_id, "only the one for this ID");
   jwt.add_option("--write", flags->write, "file (0600) for the token");
   jwt.callback([&context, flags] {
