@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "common/crypto/certificate_builder.h"
+#include "tests/testing/raw_certificate.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/test_ca.h"
 
@@ -99,6 +100,73 @@ TEST(CertificateTest, PemChain) {
   EXPECT_THAT(Certificate::ParsePemChain(""), StatusIs(kInvalid));
   EXPECT_THAT(Certificate::ParsePemChain(a.key.Pkcs8Pem()), StatusIs(kInvalid, HasSubstr("PRIVATE KEY")));
   EXPECT_THAT(Certificate::ParsePemChain(a.certificate.Pem() + a.certificate.Pem(), 1), StatusIs(kInvalid));
+}
+
+// Certificates that our builder would never make.
+class ForeignCertificateTest : public ::testing::Test {
+ protected:
+  absl::StatusOr<Certificate> Parse(std::vector<testing::RawExtension> extensions) {
+    testing::RawCertificate raw{"s", "i", kNow, kNow + absl::Hours(1), std::move(extensions)};
+    return Parse(raw);
+  }
+  absl::StatusOr<Certificate> Parse(const testing::RawCertificate& raw) {
+    return Certificate::Parse(raw.Sign(key_.public_key(), key_));
+  }
+  const PrivateKey key_ = PrivateKey::Generate(KeyType::kEcP256).value();
+};
+
+TEST_F(ForeignCertificateTest, NamesAreReadByLengthAndAllOfThem) {  // X509-2, N10
+  const std::string with_nul("spiffe://example.org/a\0/b", 25);
+  SIGNET_ASSERT_OK_AND_ASSIGN(
+      const Certificate c,
+      Parse({testing::RawSan(
+          {{6, with_nul}, {6, "spiffe://b"}, {2, std::string("x\0y", 3)}, {1, "me@x"}, {7, "abcd"}})}));
+  EXPECT_THAT(c.uri_sans(), ElementsAre(with_nul, "spiffe://b"));
+  EXPECT_THAT(c.dns_sans(), ElementsAre(std::string("x\0y", 3)));
+}
+
+TEST_F(ForeignCertificateTest, AnExtensionTwiceIsRefused) {
+  const auto san = testing::RawSan({{6, "spiffe://a"}});
+  SIGNET_EXPECT_OK(Parse({san}));
+  EXPECT_THAT(Parse({san, san}), StatusIs(kInvalid));
+  EXPECT_THAT(Parse({san, testing::RawSan({{6, "spiffe://b"}})}), StatusIs(kInvalid));
+  EXPECT_THAT(Parse({testing::RawBasicConstraints(false), testing::RawBasicConstraints(true)}), StatusIs(kInvalid));
+}
+
+TEST_F(ForeignCertificateTest, MalformedExtensionsAreRefused) {
+  for (const char* oid : {"\x55\x1d\x11", "\x55\x1d\x13", "\x55\x1d\x0f", "\x55\x1d\x0e", "\x55\x1d\x23"}) {
+    for (const std::string& value :
+         {std::string(), std::string("\x30"), std::string("\x30\x05"), std::string("\x05\x00", 2)}) {
+      EXPECT_THAT(Parse({{oid, false, value}}), StatusIs(kInvalid));
+    }
+  }
+}
+
+TEST_F(ForeignCertificateTest, AbsentExtensionsReadAsAbsent) {
+  SIGNET_ASSERT_OK_AND_ASSIGN(const Certificate c, Parse(std::vector<testing::RawExtension>{}));
+  EXPECT_FALSE(c.has_key_usage());
+  EXPECT_FALSE(c.is_ca());
+  EXPECT_TRUE(c.subject_key_id().empty());
+  EXPECT_TRUE(c.authority_key_id().empty());
+  testing::RawCertificate nameless{"", "", kNow, kNow + absl::Hours(1), {}};
+  SIGNET_ASSERT_OK_AND_ASSIGN(const Certificate n, Parse(nameless));
+  EXPECT_EQ(n.subject(), "");
+  EXPECT_EQ(n.common_name(), "");
+}
+
+TEST_F(ForeignCertificateTest, SerialNumbersOfMoreThanTwentyBytesAreRefused) {
+  testing::RawCertificate raw{"s", "i", kNow, kNow + absl::Hours(1), {}};
+  raw.serial = std::string(20, '\x7f');
+  SIGNET_EXPECT_OK(Parse(raw));
+  raw.serial = std::string(21, '\x7f');
+  EXPECT_THAT(Parse(raw), StatusIs(kInvalid, HasSubstr("serial")));
+}
+
+TEST_F(ForeignCertificateTest, ControlBytesInASubjectAreEscapedForPeople) {
+  testing::RawCertificate raw{"a\nb", "i", kNow, kNow + absl::Hours(1), {}};
+  SIGNET_ASSERT_OK_AND_ASSIGN(const Certificate c, Parse(raw));
+  EXPECT_EQ(c.subject(), "CN=a\\0Ab");
+  EXPECT_EQ(c.common_name(), "a\nb");
 }
 
 TEST(CertificateTest, AnEmptyValueAnswersWithNothing) {
