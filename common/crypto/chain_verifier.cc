@@ -91,7 +91,7 @@ absl::StatusOr<std::vector<Certificate>> FoundPath(X509_STORE_CTX* ctx) {
 }
 
 // One run of OpenSSL, then our own rules on the path it found. With `only`, that anchor alone is trusted.
-absl::Status Run(X509_STORE* store, X509* only, X509* leaf, STACK_OF(X509) * untrusted, absl::Time now) {
+absl::StatusOr<std::vector<Certificate>> Run(X509_STORE* store, X509* only, X509* leaf, STACK_OF(X509) * untrusted, absl::Time now) {
   X509StackPtr trusted;  // outlives the context that refers to it
   X509StoreCtxPtr ctx(X509_STORE_CTX_new());
   if (ctx == nullptr || X509_STORE_CTX_init(ctx.get(), store, leaf, untrusted) != 1) {
@@ -112,13 +112,13 @@ absl::Status Run(X509_STORE* store, X509* only, X509* leaf, STACK_OF(X509) * unt
     return Refused(certificate.ok() ? Label(*certificate) : "unreadable certificate",
                    X509_verify_cert_error_string(error));
   }
-  SIGNET_ASSIGN_OR_RETURN(const std::vector<Certificate> path, FoundPath(ctx.get()));
+  SIGNET_ASSIGN_OR_RETURN(std::vector<Certificate> path, FoundPath(ctx.get()));
   SIGNET_RETURN_IF_ERROR(CheckIssuers(path));
   for (int i = 1; i < static_cast<int>(path.size()); ++i) {
     SIGNET_RETURN_IF_ERROR(CheckUriConstraints(sk_X509_value(X509_STORE_CTX_get0_chain(ctx.get()), i),
                                                absl::MakeConstSpan(path).first(static_cast<size_t>(i))));
   }
-  return absl::OkStatus();
+  return path;
 }
 
 }  // namespace
@@ -145,6 +145,11 @@ absl::StatusOr<TrustAnchors> TrustAnchors::Create(absl::Span<const Certificate> 
 }
 
 absl::Status TrustAnchors::Verify(absl::Span<const Certificate> chain, absl::Time now) const {
+  return FindPath(chain, now).status();
+}
+
+absl::StatusOr<std::vector<Certificate>> TrustAnchors::FindPath(absl::Span<const Certificate> chain,
+                                                                absl::Time now) const {
   if (chain.empty()) return absl::UnauthenticatedError("certificate chain: it is empty");
   if (chain.size() > kMaxChain) {
     return absl::UnauthenticatedError(absl::StrCat("certificate chain: more than ", kMaxChain, " certificates"));
@@ -166,19 +171,18 @@ absl::Status TrustAnchors::Verify(absl::Span<const Certificate> chain, absl::Tim
     if (x509s.back() == nullptr) return OpenSslRefusal("certificate chain");
     if (x509s.size() > 1 && sk_X509_push(untrusted.get(), x509s.back().get()) <= 0) return OpenSslError("sk_X509_push");
   }
-  const absl::Status verdict = Run(store_->store.get(), nullptr, x509s.front().get(), untrusted.get(), now);
-  if (verdict.ok()) return verdict;
+  absl::StatusOr<std::vector<Certificate>> path = Run(store_->store.get(), nullptr, x509s.front().get(), untrusted.get(), now);
+  if (path.ok()) return path;
   // Anchors of one name and no key identifier to choose by: each of them may be the issuer.
   for (const Certificate& certificate : chain) {
     const auto same_name = store_->by_subject.find(certificate.issuer_der());
     if (same_name == store_->by_subject.end() || same_name->second.size() < 2) continue;
     for (const size_t i : same_name->second) {
-      if (Run(store_->store.get(), store_->x509s[i].get(), x509s.front().get(), untrusted.get(), now).ok()) {
-        return absl::OkStatus();
-      }
+      auto other = Run(store_->store.get(), store_->x509s[i].get(), x509s.front().get(), untrusted.get(), now);
+      if (other.ok()) return other;
     }
   }
-  return verdict;
+  return path;
 }
 
 }  // namespace signet::crypto

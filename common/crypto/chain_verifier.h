@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "common/crypto/certificate.h"
@@ -23,6 +24,8 @@ class TrustAnchors final {
   // never a leaf. SHA-1 signatures and keys under 112 bits of strength are refused, and chains longer than 6 before any
   // cryptography.
   absl::Status Verify(absl::Span<const Certificate> chain, absl::Time now) const;
+  // The same, and which certificates vouch: leaf first, the anchor last. Only what stands in this path was verified.
+  absl::StatusOr<std::vector<Certificate>> FindPath(absl::Span<const Certificate> chain, absl::Time now) const;
 
  private:
   struct Store;

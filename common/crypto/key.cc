@@ -145,8 +145,11 @@ absl::Status SetPadding(EVP_PKEY_CTX* ctx, KeyType type, RsaPadding padding) {
   if (type != KeyType::kRsa2048 && type != KeyType::kRsa4096 && type != KeyType::kRsaOther) return absl::OkStatus();
   if (padding == RsaPadding::kPkcs1) {
     if (EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PADDING) != 1) return OpenSslError("RSA padding");
-  } else if (EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PSS_PADDING) != 1 ||
-             EVP_PKEY_CTX_set_rsa_pss_saltlen(ctx, RSA_PSS_SALTLEN_DIGEST) != 1) {
+    return absl::OkStatus();
+  }
+  const int salt = padding == RsaPadding::kPss ? RSA_PSS_SALTLEN_DIGEST : RSA_PSS_SALTLEN_AUTO;
+  if (EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PSS_PADDING) != 1 ||
+      EVP_PKEY_CTX_set_rsa_pss_saltlen(ctx, salt) != 1) {
     return OpenSslError("RSA padding");
   }
   return absl::OkStatus();

@@ -19,7 +19,11 @@ absl::StatusOr<KeyType> ParseKeyType(absl::string_view name);
 absl::string_view KeyTypeName(KeyType type);
 
 enum class HashAlgorithm { kSha256, kSha384, kSha512 };
-enum class RsaPadding { kPkcs1, kPss };  // PSS: salt as long as the hash (RFC 7518 3.5)
+enum class RsaPadding {
+  kPkcs1,
+  kPss,         // salt as long as the hash (RFC 7518 3.5)
+  kPssAnySalt,  // to verify only: a salt of any length, since Go's default (SPIRE's x509pop) is the longest that fits
+};
 
 struct KeyHandle;  // the OpenSSL object, see common/crypto/ossl.h
 

@@ -1,0 +1,32 @@
+// From the configuration to the node attestors: the one place that names them.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/concurrency/executor.h"
+#include "common/spiffe/trust_domain.h"
+#include "common/time/clock.h"
+#include "server/datastore/data_store.h"
+#include "server/nodeattestor/node_attestor.h"
+
+namespace signet::config {
+class ServerNodeAttestors;
+}  // namespace signet::config
+
+namespace signet::server {
+
+// The references outlive the attestors.
+struct NodeAttestorDeps {
+  spiffe::TrustDomain trust_domain;
+  JoinTokenStore& tokens;
+  Executor& executor;  // for what waits
+  Clock& clock;
+};
+
+// One of each kind that is configured; an empty configuration means join_token alone. kInvalidArgument names the key.
+absl::StatusOr<std::vector<std::unique_ptr<NodeAttestor>>> MakeNodeAttestors(const config::ServerNodeAttestors& config,
+                                                                             const NodeAttestorDeps& deps);
+
+}  // namespace signet::server
