@@ -145,7 +145,7 @@ absl::Status Agent::Parts::BuildSync() {
   }
   node_attestor = std::move(deps.node_attestor);
   if (node_attestor == nullptr) {
-    SIGNET_ASSIGN_OR_RETURN(node_attestor, MakeNodeAttestor(options.node_attestor, options.data_dir));
+    SIGNET_ASSIGN_OR_RETURN(node_attestor, MakeNodeAttestor(options.node_attestor));
   }
   client = std::move(deps.client);
   if (client == nullptr) {

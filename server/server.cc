@@ -36,6 +36,7 @@
 #include "server/ca/authority_rotator.h"
 #include "server/datastore/sqlite_data_store.h"
 #include "server/metrics.h"
+#include "server/nodeattestor/registry.h"
 #include "server/pruner.h"
 #include "server/server_svid.h"
 
@@ -159,6 +160,8 @@ absl::Status Server::Parts::BuildState() {
   SIGNET_ASSIGN_OR_RETURN(applier, FeedApplier::Create(*store, *index, clock), "datastore");
   SIGNET_ASSIGN_OR_RETURN(svid, ServerSvid::Create(*ca, *index, health, clock));
   attesting = std::make_unique<Executor>(Executor::Options{"attest", 2, 1024});
+  SIGNET_ASSIGN_OR_RETURN(
+      attestors, MakeNodeAttestors(options.node_attestors, {options.policy.trust_domain, *store, *attesting, clock}));
   return absl::OkStatus();
 }
 

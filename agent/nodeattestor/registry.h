@@ -4,7 +4,6 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
 #include "agent/nodeattestor/node_attestor.h"
 
 namespace signet::config {
@@ -13,9 +12,8 @@ class AgentNodeAttestor;
 
 namespace signet::agent {
 
-// Null when none is configured: an agent that has attested once can do without. Relative paths are under `data_dir`.
-// Reads no file. kInvalidArgument names the key.
-absl::StatusOr<std::unique_ptr<NodeAttestor>> MakeNodeAttestor(const config::AgentNodeAttestor& config,
-                                                               absl::string_view data_dir);
+// Null when none is configured: an agent that has attested once can do without. Paths are taken as they stand (config.cc
+// resolves them). Reads no file. kInvalidArgument names the key.
+absl::StatusOr<std::unique_ptr<NodeAttestor>> MakeNodeAttestor(const config::AgentNodeAttestor& config);
 
 }  // namespace signet::agent
