@@ -72,20 +72,20 @@ class Calls {
   // Like Async, without counting the call as waiting work: for handlers that as a rule answer at once.
   template <typename Handler>
   grpc::ServerUnaryReactor* Run(grpc::CallbackServerContext* context, Method method, Handler handler) {
-    Reply reply(method, context->DefaultReactor());
-    grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+    grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();  // may be asked for only once
+    Reply reply(method, reactor);
     Authorizer::Decision decision = authorizer_.Decide(method, *context);
     if (decision.status.ok()) {
       handler(decision.caller, std::move(reply));
     } else if (!decision.confirm) {
       reply.Send(decision.status);
     } else {
-      PostBlocking(std::move(reply), [this, method, caller = std::move(decision.caller),
-                                      handler = std::move(handler)](Reply r) mutable {
-        const Authorizer::Decision confirmed = authorizer_.Confirm(method, caller);
-        if (!confirmed.status.ok()) return r.Send(confirmed.status);
-        handler(caller, std::move(r));
-      });
+      PostBlocking(std::move(reply),
+                   [this, method, caller = std::move(decision.caller), handler = std::move(handler)](Reply r) mutable {
+                     const Authorizer::Decision confirmed = authorizer_.Confirm(method, caller);
+                     if (!confirmed.status.ok()) return r.Send(confirmed.status);
+                     handler(caller, std::move(r));
+                   });
     }
     return reactor;
   }
