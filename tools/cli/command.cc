@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "tools/cli/text.h"
 
 namespace signet::cli {
 namespace {
@@ -17,7 +18,7 @@ constexpr char kNextStepUrl[] = "signet/next-step";
 void PrintError(Context& context, const absl::Status& status) {
   bool first = true;
   for (const absl::string_view line : absl::StrSplit(status.message(), '\n')) {
-    context.err << (first ? "signet: " : "        ") << line << "\n";
+    context.err << (first ? "signet: " : "        ") << Safe(line) << "\n";
     first = false;
   }
   if (const auto next = status.GetPayload(kNextStepUrl); next.has_value()) {

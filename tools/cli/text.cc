@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <ostream>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "spire/api/types/selector.pb.h"
 #include "spire/api/types/spiffeid.pb.h"
@@ -36,7 +35,18 @@ void Facts::Print(std::ostream& out) const {
   for (const auto& [name, value] : lines_) out << name << std::string(width - name.size() + 2, ' ') << value << "\n";
 }
 
-std::string Safe(absl::string_view text) { return absl::Utf8SafeCHexEscape(text); }
+std::string Safe(absl::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x20 || byte == 0x7f) {  // what a terminal would act upon
+      absl::StrAppend(&out, "\\x", absl::Hex(byte, absl::kZeroPad2));
+    } else {
+      out.push_back(c);
+    }
+  }
+  return out;
+}
 
 std::string DurationText(absl::Duration d) {
   if (d < absl::ZeroDuration()) return absl::StrCat("-", DurationText(-d));
