@@ -1,5 +1,8 @@
 #include "agent/api/workload_messages.h"
 
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
+
 #include <algorithm>
 #include <boost/json.hpp>
 #include <utility>
@@ -18,6 +21,17 @@ void ForEachBundle(const WorkloadUpdate& update, Visit visit) {
   for (const auto& [name, bundle] : update.federated_bundles) {
     if (bundle != nullptr) visit(*bundle);
   }
+}
+
+// A map is serialised in any order otherwise, and streams tell by the bytes whether there is anything new to send.
+std::string Deterministic(const google::protobuf::MessageLite& message) {
+  std::string bytes;
+  google::protobuf::io::StringOutputStream stream(&bytes);
+  google::protobuf::io::CodedOutputStream coded(&stream);
+  coded.SetSerializationDeterministic(true);
+  message.SerializeToCodedStream(&coded);
+  coded.Trim();
+  return bytes;
 }
 
 google::protobuf::Value ToValue(const json::value& value) {
@@ -61,7 +75,7 @@ std::string EncodeX509Bundles(const WorkloadUpdate& update) {
   ForEachBundle(update, [&](const spiffe::Bundle& bundle) {
     (*response.mutable_bundles())[bundle.trust_domain.IdString()] = bundle.X509Der();
   });
-  return response.SerializeAsString();
+  return Deterministic(response);
 }
 
 std::string EncodeJwtBundles(const WorkloadUpdate& update) {
@@ -69,7 +83,7 @@ std::string EncodeJwtBundles(const WorkloadUpdate& update) {
   ForEachBundle(update, [&](const spiffe::Bundle& bundle) {
     (*response.mutable_bundles())[bundle.trust_domain.IdString()] = bundle.ToJwtJwks();
   });
-  return response.SerializeAsString();
+  return Deterministic(response);
 }
 
 Encoder RememberLast(std::function<std::string(const WorkloadUpdate&)> encode) {

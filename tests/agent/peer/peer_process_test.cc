@@ -23,6 +23,8 @@ namespace {
 using ::signet::testing::ChildProcess;
 using ::signet::testing::ConnectOrExit;
 using ::signet::testing::IsOk;
+using ::signet::testing::ReceiveFd;
+using ::signet::testing::SendFd;
 using ::signet::testing::StatusIs;
 using ::signet::testing::TempDir;
 using ::testing::ElementsAre;
@@ -257,21 +259,7 @@ TEST_P(PidReuseTest, ByAProcessThatHoldsTheConnection) {
   int relay[2];
   ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, relay), 0);
   ChildProcess attacker([path = listener_.path(), out = relay[1]](const ChildProcess::Steps& steps) {
-    int fd = ConnectOrExit(path);
-    char control[CMSG_SPACE(sizeof(int))] = {};
-    char byte = 'x';
-    iovec data = {&byte, 1};
-    msghdr message = {};
-    message.msg_iov = &data;
-    message.msg_iovlen = 1;
-    message.msg_control = control;
-    message.msg_controllen = sizeof(control);
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(header), &fd, sizeof(fd));
-    if (sendmsg(out, &message, 0) != 1) _exit(1);
+    if (!SendFd(out, ConnectOrExit(path))) _exit(1);
     steps.Done();
     steps.Await();
   });
@@ -281,21 +269,12 @@ TEST_P(PidReuseTest, ByAProcessThatHoldsTheConnection) {
   auto facts = (*process)->ReadFacts();
   SIGNET_ASSERT_OK(facts);
   // The connection's descriptor comes to us, and the bystander inherits it.
-  char control[CMSG_SPACE(sizeof(int))] = {};
-  char byte;
-  iovec data = {&byte, 1};
-  msghdr message = {};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof(control);
-  ASSERT_EQ(recvmsg(relay[0], &message, 0), 1);
+  const int passed = ReceiveFd(relay[0]);
+  ASSERT_GE(passed, 0);
   Replace(attacker);
   if (IsSkipped()) return;
   EXPECT_THAT((*process)->StillTheSame(*facts), StatusIs(kDenied));
   EXPECT_THAT((*process)->ReadFacts(), StatusIs(kDenied));
-  int passed;
-  memcpy(&passed, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(passed));
   close(passed);
   close(relay[0]);
   close(relay[1]);

@@ -95,9 +95,9 @@ TEST(RefreshPlanTest, UrgentFirst) {
            due = Held("due", -absl::Minutes(25));
   tainted.tainted = true;
   outdated.outdated = true;
-  const RefreshPlan plan =
-      MakeRefreshPlan({Missing("missing", false), due, outdated, tainted, ended, Missing("waiting", true), Held("young")},
-                      At(absl::Minutes(10)));
+  const RefreshPlan plan = MakeRefreshPlan(
+      {Missing("missing", false), due, outdated, tainted, ended, Missing("waiting", true), Held("young")},
+      At(absl::Minutes(10)));
   EXPECT_THAT(plan.fetch, ElementsAre("waiting", "ended", "tainted", "outdated", "due", "missing"));
 }
 
@@ -154,7 +154,8 @@ TEST(RefreshPlanTest, ServerThatDisagreesWithOurClockIsNotAskedInACircle) {  // 
 }
 
 TEST(RefreshPlanTest, ShortLivesAreNotDueAtOnceForBeingDatedBack) {
-  const SvidLife life = SvidLife::Received(kStart - absl::Seconds(10), kStart + absl::Seconds(6), 0, At(absl::ZeroDuration()));
+  const SvidLife life =
+      SvidLife::Received(kStart - absl::Seconds(10), kStart + absl::Seconds(6), 0, At(absl::ZeroDuration()));
   EXPECT_TRUE(life.wall_agrees);
   EXPECT_FALSE(life.Due(At(absl::Seconds(2))));
   EXPECT_TRUE(life.Due(At(absl::Seconds(3))));
