@@ -60,7 +60,8 @@ std::string Advice(const Descriptor& type, const std::string& key) {
   std::vector<std::string> known;
   for (int i = 0; i < type.field_count(); ++i) {
     known.push_back(type.field(i)->name());
-    if (const size_t distance = Distance(key, type.field(i)->name()); distance < best) {
+    const bool begins = key.size() >= 3 && type.field(i)->name().compare(0, key.size(), key) == 0;
+    if (const size_t distance = begins ? 1 : Distance(key, type.field(i)->name()); distance < best) {
       best = distance;
       nearest = type.field(i);
     }
