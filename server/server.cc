@@ -39,6 +39,7 @@
 #include "server/nodeattestor/registry.h"
 #include "server/pruner.h"
 #include "server/server_svid.h"
+#include "server/sync/agent_sync_service.h"
 
 namespace signet::server {
 namespace {
@@ -185,6 +186,8 @@ absl::Status Server::Parts::BuildApi() {
 
   services.push_back(MakeAgentService({*calls, *streams, *ca, *store, *store, *index, attestors, metrics, clock}));
   services.push_back(MakeEntryService({own, *calls, *streams, *store, *index, clock}));
+  SIGNET_ASSIGN_OR_RETURN(const std::string epoch, store->Epoch(), "datastore");
+  services.push_back(MakeAgentSyncService({own, epoch, *authorizer, *streams, *index, *store, clock, metrics}));
   services.push_back(MakeSvidService({*calls, *ca, *index, *barrier, *store, metrics, clock}));
   services.push_back(MakeBundleService({own, *calls, *store, *index}));
   services.push_back(MakeDebugService({*calls, svid->svid(), *index, clock}));
