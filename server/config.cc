@@ -37,7 +37,8 @@ void CheckAddress(absl::string_view key, const std::string& text, config::Errors
   const bool good_host = six ? inet_pton(AF_INET6, host.substr(1, host.size() - 2).c_str(), bytes) == 1
                              : inet_pton(AF_INET, host.c_str(), bytes) == 1;
   if (!good_port || !good_host) {
-    errors.Add(key, absl::StrCat("\"", text, "\" is no literal ADDRESS:PORT; write for instance 0.0.0.0:8081 or [::]:8081"));
+    errors.Add(key,
+               absl::StrCat("\"", text, "\" is no literal ADDRESS:PORT; write for instance 0.0.0.0:8081 or [::]:8081"));
   }
 }
 
@@ -50,10 +51,9 @@ void CheckTtls(const IssuePolicy& policy, config::Errors& errors, std::vector<st
   for (const auto& [key, ttl] : ttls) {
     if (ttl < kShortestSvid) errors.Add(key, "must be at least 5s");
     if (ttl > guaranteed) {
-      warnings.push_back(absl::StrCat(key, ": ", absl::FormatDuration(ttl), " is more than the ",
-                                      absl::FormatDuration(guaranteed), " that ca.ttl ",
-                                      absl::FormatDuration(policy.ca_ttl),
-                                      " can always give; some SVIDs will end earlier"));
+      warnings.push_back(absl::StrCat(
+          key, ": ", absl::FormatDuration(ttl), " is more than the ", absl::FormatDuration(guaranteed), " that ca.ttl ",
+          absl::FormatDuration(policy.ca_ttl), " can always give; some SVIDs will end earlier"));
     }
   }
 }
@@ -104,11 +104,13 @@ absl::StatusOr<ServerOptions> OptionsFromConfig(const config::Server& c) {
   if (!o.http_listen.empty()) CheckAddress("http.listen", o.http_listen, errors);
   o.admin_socket = config::ResolvePath(o.data_dir, or_else(c.admin_socket(), "/run/signet/server/admin.sock"));
   if (o.admin_socket.size() > kMaxSocketPath) {
-    errors.Add("admin_socket", absl::StrCat("is ", o.admin_socket.size(), " bytes long, a socket path has at most 107"));
+    errors.Add("admin_socket",
+               absl::StrCat("is ", o.admin_socket.size(), " bytes long, a socket path has at most 107"));
   }
 
   if (!c.log().level().empty()) {
-    if (const absl::Status s = log::ParseLevel(c.log().level(), o.log_level); !s.ok()) errors.Add("log.level", s.message());
+    if (const absl::Status s = log::ParseLevel(c.log().level(), o.log_level); !s.ok())
+      errors.Add("log.level", s.message());
   }
   if (c.log().format() == "json") {
     o.log_format = log::Format::kJson;
@@ -128,7 +130,8 @@ absl::StatusOr<ServerOptions> OptionsFromConfig(const config::Server& c) {
     if (o.policy.ca_subject.country.size() != 2 && !o.policy.ca_subject.country.empty()) {
       errors.Add("ca.subject.country", "must be two letters (X.520)");
     }
-    if (o.policy.ca_subject.empty()) errors.Add("ca.subject", "must name at least one part: an authority has a subject");
+    if (o.policy.ca_subject.empty())
+      errors.Add("ca.subject", "must name at least one part: an authority has a subject");
   }
 
   for (int i = 0; i < c.admin_ids_size(); ++i) {
@@ -156,7 +159,8 @@ absl::StatusOr<ServerOptions> OptionsFromConfig(const config::Server& c) {
   if (!c.has_node_attestors()) o.node_attestors.mutable_join_token();
   if (o.node_attestors.has_x509_pop()) {
     auto& paths = *o.node_attestors.mutable_x509_pop()->mutable_ca_bundle_paths();
-    if (paths.empty()) errors.Add("node_attestors.x509_pop.ca_bundle_paths", "is required: the roots of agents' certificates");
+    if (paths.empty())
+      errors.Add("node_attestors.x509_pop.ca_bundle_paths", "is required: the roots of agents' certificates");
     for (std::string& path : paths) path = config::ResolvePath(o.data_dir, path);
   }
   if (!o.node_attestors.has_join_token() && !o.node_attestors.has_x509_pop()) {

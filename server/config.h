@@ -17,9 +17,9 @@ namespace signet::server {
 
 struct ServerOptions {
   std::string data_dir;
-  std::string listen;        // literal ADDRESS:PORT
+  std::string listen;  // literal ADDRESS:PORT
   std::string admin_socket;
-  std::string http_listen;   // empty: off
+  std::string http_listen;  // empty: off
   log::Level log_level = log::Level::kInfo;
   log::Format log_format = log::Format::kText;
   IssuePolicy policy;

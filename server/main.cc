@@ -10,6 +10,7 @@
 #include "common/daemon/daemon.h"
 #include "common/log/log.h"
 #include "common/rpc/tls_setup.h"
+#include "common/version/version.h"
 #include "server/server.h"
 
 namespace signet::server {
@@ -23,7 +24,9 @@ struct Flags {
 };
 
 void AddFlags(CLI::App& command, Flags& flags) {
-  command.add_option("--config", flags.config, "Configuration file (YAML)")->envname("SIGNET_CONFIG")->capture_default_str();
+  command.add_option("--config", flags.config, "Configuration file (YAML)")
+      ->envname("SIGNET_CONFIG")
+      ->capture_default_str();
   const auto option = [&](const char* name, std::string& value, const char* environment, const char* what) {
     command.add_option(name, value, what)->envname(environment);
   };
@@ -68,7 +71,8 @@ void Reload(const Flags& flags) {
     return;
   }
   log::SetLevel(options->log_level);
-  SIGNET_LOG(info, "log level reloaded; everything else takes a restart", {{"level", log::LevelName(options->log_level)}});
+  SIGNET_LOG(info, "log level reloaded; everything else takes a restart",
+             {{"level", log::LevelName(options->log_level)}});
 }
 
 int Run(const Flags& flags) {
@@ -108,7 +112,8 @@ int Main(int argc, char** argv) {
   app.require_subcommand(1);
   Flags flags;
   CLI::App* run = app.add_subcommand("run", "Serve until SIGTERM");
-  CLI::App* validate = app.add_subcommand("validate", "Check the configuration and say everything that is wrong with it");
+  CLI::App* validate =
+      app.add_subcommand("validate", "Check the configuration and say everything that is wrong with it");
   CLI::App* version = app.add_subcommand("version", "Print the version");
   AddFlags(*run, flags);
   AddFlags(*validate, flags);
@@ -119,7 +124,7 @@ int Main(int argc, char** argv) {
     return code == 0 ? kOk : kWrongUsage;
   }
   if (*version) {
-    std::cout << "signet-server " SIGNET_VERSION "\n";
+    std::cout << "signet-server " << Version() << "\n";
     return kOk;
   }
   return *validate ? Validate(flags) : Run(flags);

@@ -11,7 +11,8 @@ Metrics::Metrics(telemetry::Metrics& registry)
       entries(registry.AddGauge("entries", "Registration entries in memory")),
       agents(registry.AddGauge("agents", "Attested agents in memory")),
       sync_streams(registry.AddGauge("sync_streams", "Open AgentSync streams")),
-      ca_not_after_seconds(registry.AddGauge("ca_not_after_seconds", "Unix time at which the active X.509 authority ends")),
+      ca_not_after_seconds(
+          registry.AddGauge("ca_not_after_seconds", "Unix time at which the active X.509 authority ends")),
       propagation_seconds(registry.AddHistogram("propagation_seconds", "Change sent to its acknowledgement by an agent",
                                                 {0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5})) {}
 

@@ -154,7 +154,8 @@ absl::Status Server::Parts::BuildState() {
   SIGNET_ASSIGN_OR_RETURN(store, SqliteDataStore::Open(sqlite), "datastore");
 
   AuthorityRotator::Options rotation{std::move(server_id), options.policy, options.x509_key_type, options.jwt_key_type};
-  SIGNET_ASSIGN_OR_RETURN(rotator, AuthorityRotator::Create(std::move(rotation), *keys, *store, *store, health, clock), "ca");
+  SIGNET_ASSIGN_OR_RETURN(rotator, AuthorityRotator::Create(std::move(rotation), *keys, *store, *store, health, clock),
+                          "ca");
   ca = std::make_unique<CertificateAuthority>(options.policy, *keys, rotator->authorities(), clock);
 
   index = EntryIndex::Create(options.policy.trust_domain);
@@ -174,11 +175,12 @@ absl::Status Server::Parts::BuildApi() {
   SIGNET_ASSIGN_OR_RETURN(front, rpc::UnixFront::Create(socket, AdmitOperator), "admin_socket");
 
   const spiffe::TrustDomain& own = options.policy.trust_domain;
-  callers = MakeCallerSource([this](const spiffe::TrustDomain& td) { return index->FindBundle(td); }, front.get(), clock);
+  callers =
+      MakeCallerSource([this](const spiffe::TrustDomain& td) { return index->FindBundle(td); }, front.get(), clock);
   confirming = std::make_unique<Executor>(Executor::Options{"confirm", 1, 1024});
   reading = std::make_unique<Executor>(Executor::Options{"read", 2, 1024});
-  authorizer = std::make_unique<Authorizer>(Authorizer::Options{own, options.admin_ids}, *callers, *index, *store, *store,
-                                            *confirming, clock, metrics);
+  authorizer = std::make_unique<Authorizer>(Authorizer::Options{own, options.admin_ids}, *callers, *index, *store,
+                                            *store, *confirming, clock, metrics);
   admission = std::make_unique<Admission>(Admission::Options{});
   calls = std::make_unique<Calls>(*authorizer, *reading, *admission);
   barrier = std::make_unique<FeedBarrier>(*store, *applier, clock);
@@ -195,12 +197,16 @@ absl::Status Server::Parts::BuildApi() {
   services.push_back(MakeTrustDomainService(*calls));
   services.push_back(MakeLocalAuthorityService(*calls));
 
-  const std::vector<std::string> names = {
-      "spire.api.server.agent.v1.Agent",           "spire.api.server.entry.v1.Entry",
-      "spire.api.server.svid.v1.SVID",             "spire.api.server.bundle.v1.Bundle",
-      "spire.api.server.debug.v1.Debug",           "spire.api.server.logger.v1.Logger",
-      "spire.api.server.trustdomain.v1.TrustDomain", "spire.api.server.localauthority.v1.LocalAuthority",
-      "signet.server.v1.AgentSync",                "grpc.health.v1.Health"};
+  const std::vector<std::string> names = {"spire.api.server.agent.v1.Agent",
+                                          "spire.api.server.entry.v1.Entry",
+                                          "spire.api.server.svid.v1.SVID",
+                                          "spire.api.server.bundle.v1.Bundle",
+                                          "spire.api.server.debug.v1.Debug",
+                                          "spire.api.server.logger.v1.Logger",
+                                          "spire.api.server.trustdomain.v1.TrustDomain",
+                                          "spire.api.server.localauthority.v1.LocalAuthority",
+                                          "signet.server.v1.AgentSync",
+                                          "grpc.health.v1.Health"};
   const auto ask = [this](Method method) {
     return [this, method](const grpc::CallbackServerContext& context) {
       return authorizer->Decide(method, context).status;
@@ -237,9 +243,9 @@ absl::Status Server::Parts::Listen() {
   addresses.grpc = absl::StrCat(options.listen.substr(0, options.listen.rfind(':')), ":", port);
   addresses.admin = options.admin_socket;
   if (!options.http_listen.empty()) {
-    SIGNET_ASSIGN_OR_RETURN(http, net::HttpServer::Create(options.http_listen,
-                                                          [this](absl::string_view path) { return AnswerHttp(path); }),
-                            "http.listen");
+    SIGNET_ASSIGN_OR_RETURN(
+        http, net::HttpServer::Create(options.http_listen, [this](absl::string_view path) { return AnswerHttp(path); }),
+        "http.listen");
     addresses.http = http->address();
   }
   return absl::OkStatus();
@@ -279,10 +285,11 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Create(ServerOptions options, Se
   if (!p.addresses.http.empty()) where.emplace_back("http", p.addresses.http);
   SIGNET_RETURN_IF_ERROR(daemon::WriteAddresses(p.options.data_dir, where));
   p.health.SetReady("listener");
-  SIGNET_LOG(info, "serving", {{"trust_domain", p.options.policy.trust_domain.name()},
-                               {"grpc", p.addresses.grpc},
-                               {"admin", p.addresses.admin},
-                               {"http", p.addresses.http}});
+  SIGNET_LOG(info, "serving",
+             {{"trust_domain", p.options.policy.trust_domain.name()},
+              {"grpc", p.addresses.grpc},
+              {"admin", p.addresses.admin},
+              {"http", p.addresses.http}});
   return server;
 }
 

@@ -87,7 +87,8 @@ absl::Status WriteAddresses(const std::string& data_dir,
                             const std::vector<std::pair<std::string, std::string>>& addresses) {
   boost::json::object object;
   for (const auto& [name, address] : addresses) object[name] = address;
-  return fs::WriteFileAtomically(absl::StrCat(data_dir, "/addresses.json"), absl::StrCat(boost::json::serialize(object), "\n"));
+  return fs::WriteFileAtomically(absl::StrCat(data_dir, "/addresses.json"),
+                                 absl::StrCat(boost::json::serialize(object), "\n"));
 }
 
 }  // namespace signet::daemon

@@ -1,5 +1,5 @@
-// SIGNET_RETURN_IF_ERROR and SIGNET_ASSIGN_OR_RETURN: the semantics of Abseil's later status_macros.h, so that a swap is
-// a rename. An error can be given context: SIGNET_RETURN_IF_ERROR(expr, "entry \"7f3\"") prefixes the message.
+// SIGNET_RETURN_IF_ERROR and SIGNET_ASSIGN_OR_RETURN: the semantics of Abseil's later status_macros.h, so that a swap
+// is a rename. An error can be given context: SIGNET_RETURN_IF_ERROR(expr, "entry \"7f3\"") prefixes the message.
 #pragma once
 
 #include "absl/status/status.h"
@@ -30,7 +30,7 @@ inline absl::Status WithContext(const absl::Status& status) { return status; }
 
 #define SIGNET_ASSIGN_OR_RETURN(lhs, expr, ...) \
   SIGNET_ASSIGN_OR_RETURN_IMPL(SIGNET_STATUS_CONCAT(signet_or_, __LINE__), lhs, expr __VA_OPT__(, ) __VA_ARGS__)
-#define SIGNET_ASSIGN_OR_RETURN_IMPL(var, lhs, expr, ...)                                    \
-  auto var = (expr);                                                                         \
-  if (!var.ok()) return ::signet::WithContext(var.status() __VA_OPT__(, ) __VA_ARGS__);      \
+#define SIGNET_ASSIGN_OR_RETURN_IMPL(var, lhs, expr, ...)                               \
+  auto var = (expr);                                                                    \
+  if (!var.ok()) return ::signet::WithContext(var.status() __VA_OPT__(, ) __VA_ARGS__); \
   lhs = *std::move(var)

@@ -2,8 +2,8 @@
 
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "common/crypto/csr.h"
 #include "common/crypto/digest.h"
 #include "common/crypto/random.h"
@@ -120,10 +120,11 @@ class AgentService final : public v1::Agent::CallbackService {
       absl::StatusOr<JoinTokenRecord> record = NewToken(*request, *response);
       if (!record.ok()) return reply.Send(record.status());
       const std::string alias = record->alias_id ? record->alias_id->string() : "";
-      d_.tokens.CreateJoinToken(*std::move(record), [caller, alias, reply = std::move(reply)](const absl::Status& status) mutable {
-        if (status.ok()) SIGNET_LOG(info, "join token created", {{"alias_id", alias}, {"by", caller->ToString()}});
-        reply.Send(status);
-      });
+      d_.tokens.CreateJoinToken(
+          *std::move(record), [caller, alias, reply = std::move(reply)](const absl::Status& status) mutable {
+            if (status.ok()) SIGNET_LOG(info, "join token created", {{"alias_id", alias}, {"by", caller->ToString()}});
+            reply.Send(status);
+          });
     });
   }
 
@@ -136,9 +137,8 @@ class AgentService final : public v1::Agent::CallbackService {
       }
       const AgentPtr agent = d_.index.FindAgent(*caller->id);
       if (version.empty() || (agent != nullptr && agent->agent_version == version)) return reply.Send(absl::OkStatus());
-      d_.agents.SetAgentVersion(*caller->id, version, [reply = std::move(reply)](const absl::Status& status) mutable {
-        reply.Send(status);
-      });
+      d_.agents.SetAgentVersion(*caller->id, version,
+                                [reply = std::move(reply)](const absl::Status& status) mutable { reply.Send(status); });
     });
   }
 

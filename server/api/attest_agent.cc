@@ -65,8 +65,8 @@ class AttestAgent final : public Base {
       if (attestor->type() == type_) attestation_ = attestor->Begin();
     }
     if (attestation_ != nullptr) return absl::OkStatus();
-    return absl::FailedPreconditionError(absl::StrCat("node attestor \"", absl::CEscape(type_.substr(0, 64)),
-                                                      "\" is not configured on this server"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("node attestor \"", absl::CEscape(type_.substr(0, 64)), "\" is not configured on this server"));
   }
 
   NodeAttestation::Done Stepped() {
@@ -83,10 +83,12 @@ class AttestAgent final : public Base {
 
   void Record(AttestedNode node) {
     if (!node.agent_id.IsMemberOf(d_.ca.policy().trust_domain) || !spiffe::IsAgentId(node.agent_id)) {
-      return Refuse(absl::InternalError(absl::StrCat("attestor ", type_, ": \"", node.agent_id.string(), "\" is no agent's ID")));
+      return Refuse(
+          absl::InternalError(absl::StrCat("attestor ", type_, ": \"", node.agent_id.string(), "\" is no agent's ID")));
     }
     if (node.can_reattest) return Sign(std::move(node));
-    // Trust on first use: evidence that anybody on the node could show again counts once. The database has the last word.
+    // Trust on first use: evidence that anybody on the node could show again counts once. The database has the last
+    // word.
     const bool posted = d_.calls.executor().Post([self = self(), node = std::move(node)]() mutable {
       const absl::Status known = self->d_.agents.GetAgent(node.agent_id).status();
       if (known.ok()) {
@@ -129,7 +131,8 @@ class AttestAgent final : public Base {
     X509SvidToWire(node.agent_id, *issued, "", *result.mutable_svid());
     d_.agents.Attest(std::move(attestation), now, [self = self(), id = node.agent_id](const absl::Status& status) {
       if (absl::IsNotFound(status)) {
-        return self->Refuse(absl::PermissionDeniedError("join token does not exist, has ended or has been used already"));
+        return self->Refuse(
+            absl::PermissionDeniedError("join token does not exist, has ended or has been used already"));
       }
       if (!status.ok()) return self->Refuse(status);
       self->d_.metrics.agents_attested.Add();
@@ -141,7 +144,8 @@ class AttestAgent final : public Base {
 
   void Refuse(const absl::Status& status) {
     d_.metrics.attestations_refused.Add();
-    SIGNET_LOG(warn, "attestation refused", {{"attestor", absl::CEscape(type_.substr(0, 64))}, {"reason", status.message()}});
+    SIGNET_LOG(warn, "attestation refused",
+               {{"attestor", absl::CEscape(type_.substr(0, 64))}, {"reason", status.message()}});
     Close(status);
   }
 

@@ -1,5 +1,6 @@
-// Agent.AttestAgent: evidence, challenges and answers, then one transaction that records the agent, spends its token and
-// makes its alias, then the SVID. The certificate is signed before the record is written and sent only after it stands.
+// Agent.AttestAgent: evidence, challenges and answers, then one transaction that records the agent, spends its token
+// and makes its alias, then the SVID. The certificate is signed before the record is written and sent only after it
+// stands.
 #pragma once
 
 #include "server/api/agent_service.h"

@@ -28,7 +28,7 @@ absl::Status Denied(PermissionDeniedDetails::Reason reason, std::string message)
 
 std::string Quoted(const spiffe::Id& id) { return absl::StrCat("\"", id.string(), "\""); }
 
-bool HasFlag(const std::vector<EntryPtr>& entries, bool spiffe::Entry::* flag) {
+bool HasFlag(const std::vector<EntryPtr>& entries, bool spiffe::Entry::*flag) {
   return std::any_of(entries.begin(), entries.end(), [&](const EntryPtr& entry) { return (*entry).*flag; });
 }
 
@@ -72,7 +72,8 @@ Authorizer::Decision Authorizer::Decide(Method method, CallerPtr caller) {
 
 Authorizer::Decision Authorizer::Confirm(Method method, CallerPtr caller) {
   const absl::Duration now = clock_.Steady();
-  const std::string key = absl::StrCat(RowOf(method).grants, " ", caller->id ? caller->id->string() : "", " ", caller->serial);
+  const std::string key =
+      absl::StrCat(RowOf(method).grants, " ", caller->id ? caller->id->string() : "", " ", caller->serial);
   {
     MutexLock lock(mutex_);
     auto it = confirmed_.find(key);
@@ -83,23 +84,23 @@ Authorizer::Decision Authorizer::Confirm(Method method, CallerPtr caller) {
     }
   }
   Decision decision{std::move(caller), absl::OkStatus()};
-  const View database{
-      false,
-      [this](const spiffe::Id& id) -> absl::StatusOr<AgentPtr> {
-        absl::StatusOr<AgentRecord> record = agents_.GetAgent(id);
-        if (absl::IsNotFound(record.status())) return AgentPtr();
-        if (!record.ok()) return record.status();
-        return std::make_shared<const AgentRecord>(*std::move(record));
-      },
-      [this](const spiffe::Id& id) -> absl::StatusOr<std::vector<EntryPtr>> {
-        EntryFilter filter;
-        filter.spiffe_id = id;
-        absl::StatusOr<Page<spiffe::Entry>> page = entries_.ListEntries(filter, {});
-        if (!page.ok()) return page.status();
-        std::vector<EntryPtr> found;
-        for (spiffe::Entry& entry : page->items) found.push_back(std::make_shared<const spiffe::Entry>(std::move(entry)));
-        return found;
-      }};
+  const View database{false,
+                      [this](const spiffe::Id& id) -> absl::StatusOr<AgentPtr> {
+                        absl::StatusOr<AgentRecord> record = agents_.GetAgent(id);
+                        if (absl::IsNotFound(record.status())) return AgentPtr();
+                        if (!record.ok()) return record.status();
+                        return std::make_shared<const AgentRecord>(*std::move(record));
+                      },
+                      [this](const spiffe::Id& id) -> absl::StatusOr<std::vector<EntryPtr>> {
+                        EntryFilter filter;
+                        filter.spiffe_id = id;
+                        absl::StatusOr<Page<spiffe::Entry>> page = entries_.ListEntries(filter, {});
+                        if (!page.ok()) return page.status();
+                        std::vector<EntryPtr> found;
+                        for (spiffe::Entry& entry : page->items)
+                          found.push_back(std::make_shared<const spiffe::Entry>(std::move(entry)));
+                        return found;
+                      }};
   Evaluate(method, database, decision);
   if (decision.status.ok()) return decision;
   CountRefusal(method, decision);
@@ -216,9 +217,9 @@ void Authorizer::TakeUpNewSerial(const Caller& caller) {
 
 void Authorizer::CountRefusal(Method method, const Decision& decision) {
   metrics_.calls_refused.Add();
-  SIGNET_LOG(debug, "call refused", {{"method", RowOf(method).path},
-                                     {"caller", decision.caller->ToString()},
-                                     {"reason", decision.status.message()}});
+  SIGNET_LOG(
+      debug, "call refused",
+      {{"method", RowOf(method).path}, {"caller", decision.caller->ToString()}, {"reason", decision.status.message()}});
 }
 
 }  // namespace signet::server

@@ -56,8 +56,8 @@ class Authorizer {
   Decision Decide(Method method, CallerPtr caller);
   Decision Confirm(Method method, CallerPtr caller);  // reads the database
 
-  // Both together: `then` runs at once when memory suffices, as it does for every call that is granted; otherwise on the
-  // executor. `context` is not used after the return.
+  // Both together: `then` runs at once when memory suffices, as it does for every call that is granted; otherwise on
+  // the executor. `context` is not used after the return.
   using Then = absl::AnyInvocable<void(absl::StatusOr<CallerPtr>)>;
   void Authorize(Method method, const grpc::ServerContextBase& context, Then then);
 

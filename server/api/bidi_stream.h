@@ -26,18 +26,19 @@ class BidiStream : public grpc::ServerBidiReactor<In, Out>, public std::enable_s
     stream->self_ = stream;
     stream->method_ = method;
     BidiStream* const raw = stream.get();
-    calls.authorizer().Authorize(method, *context, [stream = std::move(stream), method, &calls, &streams,
-                                                    deadline](absl::StatusOr<CallerPtr> caller) {
-      if (!caller.ok()) return stream->Close(caller.status());
-      absl::StatusOr<Admission::Ticket> ticket = calls.admission().Enter(IdentityOf(**caller));
-      if (!ticket.ok()) return stream->Close(ticket.status());
-      stream->ticket_ = *std::move(ticket);
-      stream->caller_ = *caller;
-      stream->Hold(streams.Register(
-          method, *std::move(caller), [raw = stream.get()](const absl::Status& status) { raw->Close(status); },
-          deadline));
-      stream->Begin();
-    });
+    calls.authorizer().Authorize(
+        method, *context,
+        [stream = std::move(stream), method, &calls, &streams, deadline](absl::StatusOr<CallerPtr> caller) {
+          if (!caller.ok()) return stream->Close(caller.status());
+          absl::StatusOr<Admission::Ticket> ticket = calls.admission().Enter(IdentityOf(**caller));
+          if (!ticket.ok()) return stream->Close(ticket.status());
+          stream->ticket_ = *std::move(ticket);
+          stream->caller_ = *caller;
+          stream->Hold(streams.Register(
+              method, *std::move(caller), [raw = stream.get()](const absl::Status& status) { raw->Close(status); },
+              deadline));
+          stream->Begin();
+        });
     return raw;
   }
 
@@ -73,10 +74,10 @@ class BidiStream : public grpc::ServerBidiReactor<In, Out>, public std::enable_s
   }
 
  protected:
-  virtual void Begin() = 0;           // as a rule: Read()
-  virtual void OnRead(bool ok) = 0;   // false: the client has finished sending, or is gone
+  virtual void Begin() = 0;          // as a rule: Read()
+  virtual void OnRead(bool ok) = 0;  // false: the client has finished sending, or is gone
   virtual void OnWritten() = 0;
-  virtual void OnEnd() {}             // the last call
+  virtual void OnEnd() {}  // the last call
 
   void Read() {
     MutexLock lock(mutex_);

@@ -43,7 +43,8 @@ class BundleService final : public v1::Bundle::CallbackService {
         return absl::InvalidArgumentError("trust_domain: is the server's own; its bundle is had by GetBundle");
       }
       const BundlePtr bundle = d_.index.FindBundle(name);
-      if (bundle == nullptr) return absl::NotFoundError(absl::StrCat("no bundle of trust domain \"", name.name(), "\""));
+      if (bundle == nullptr)
+        return absl::NotFoundError(absl::StrCat("no bundle of trust domain \"", name.name(), "\""));
       Fill(*bundle, *request, *response);
       return absl::OkStatus();
     });
@@ -58,10 +59,10 @@ class BundleService final : public v1::Bundle::CallbackService {
     });
   }
 
-#define SIGNET_LATER(Name)                                                                                     \
+#define SIGNET_LATER(Name)                                                                                          \
   grpc::ServerUnaryReactor* Name(grpc::CallbackServerContext* context, const v1::Name##Request*, ResponseOf##Name*) \
-      override {                                                                                               \
-    return d_.calls.Unimplemented(context, Method::k##Name);                                                   \
+      override {                                                                                                    \
+    return d_.calls.Unimplemented(context, Method::k##Name);                                                        \
   }
   using ResponseOfAppendBundle = wire::Bundle;
   using ResponseOfPublishJWTAuthority = v1::PublishJWTAuthorityResponse;

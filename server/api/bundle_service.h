@@ -1,5 +1,5 @@
-// spire.api.server.bundle.v1.Bundle: our own bundle for everybody, federated ones for those who need them. Changing them
-// comes with federation; those calls are authorised and then UNIMPLEMENTED.
+// spire.api.server.bundle.v1.Bundle: our own bundle for everybody, federated ones for those who need them. Changing
+// them comes with federation; those calls are authorised and then UNIMPLEMENTED.
 #pragma once
 
 #include <memory>

@@ -72,7 +72,7 @@ class Calls {
   // Like Async, without counting the call as waiting work: for handlers that as a rule answer at once.
   template <typename Handler>
   grpc::ServerUnaryReactor* Run(grpc::CallbackServerContext* context, Method method, Handler handler) {
-    grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();  // may be asked for only once
+    grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
     Reply reply(method, reactor);
     Authorizer::Decision decision = authorizer_.Decide(method, *context);
     if (decision.status.ok()) {

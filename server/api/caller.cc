@@ -15,10 +15,10 @@
 namespace signet::server {
 namespace {
 
-constexpr absl::Duration kProofLasts = absl::Minutes(1);     // bounds what the end of a root can go unnoticed
+constexpr absl::Duration kProofLasts = absl::Minutes(1);  // bounds what the end of a root can go unnoticed
 constexpr absl::Duration kRefusalLasts = absl::Seconds(1);
-constexpr size_t kMaxProofs = 8192, kMaxRefusals = 4096;     // a proof holds its chain, about 3 KiB
-constexpr size_t kMaxPemBytes = 32 * 1024;                   // six certificates of 4 KiB, with armour
+constexpr size_t kMaxProofs = 8192, kMaxRefusals = 4096;  // a proof holds its chain, about 3 KiB
+constexpr size_t kMaxPemBytes = 32 * 1024;                // six certificates of 4 KiB, with armour
 constexpr size_t kMaxChain = 6;
 
 using BundlePtr = std::shared_ptr<const spiffe::Bundle>;
@@ -95,7 +95,8 @@ struct TlsCallers::State {
   mutable Mutex mutex;
   // Two generations: when the young one is full it becomes the old one, and what the old one held is forgotten.
   Proofs young ABSL_GUARDED_BY(mutex), old ABSL_GUARDED_BY(mutex);
-  absl::flat_hash_map<std::string, Refusal> refusals ABSL_GUARDED_BY(mutex);  // by SHA-256: a stranger's bytes are not kept
+  absl::flat_hash_map<std::string, Refusal> refusals
+      ABSL_GUARDED_BY(mutex);  // by SHA-256: a stranger's bytes are not kept
   struct Anchors {
     BundlePtr bundle;
     std::shared_ptr<const crypto::TrustAnchors> anchors;
@@ -145,7 +146,9 @@ struct TlsCallers::State {
       MutexLock lock(mutex);
       ++verifications;
     }
-    return spiffe::VerifyX509Svid(chain, [&](const spiffe::TrustDomain&) { return with.anchors; }, at).status();
+    return spiffe::VerifyX509Svid(
+               chain, [&](const spiffe::TrustDomain&) { return with.anchors; }, at)
+        .status();
   }
 
   absl::StatusOr<Proof> Prove(const PemView& pem, absl::Time now) {

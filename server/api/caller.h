@@ -31,12 +31,12 @@ struct Caller {
   pid_t pid = 0;  // kLocal: of connect() time
   uid_t uid = 0;
 
-  std::optional<spiffe::Id> id;             // kTls: proven against the bundle of its trust domain
-  std::string serial;                       // kTls: of the leaf, decimal
+  std::optional<spiffe::Id> id;                   // kTls: proven against the bundle of its trust domain
+  std::string serial;                             // kTls: of the leaf, decimal
   absl::Time not_after = absl::InfiniteFuture();  // kTls: of the leaf
-  std::vector<crypto::Certificate> chain;   // kTls: leaf first
-  bool expired = false;                     // kTls: proven for the time before not_after, which has passed
-  absl::Status problem;                     // kAnonymous: why the chain that was shown does not count
+  std::vector<crypto::Certificate> chain;         // kTls: leaf first
+  bool expired = false;                           // kTls: proven for the time before not_after, which has passed
+  absl::Status problem;                           // kAnonymous: why the chain that was shown does not count
 
   std::string ToString() const;  // for logs: "local uid 0 pid 7", the SPIFFE ID, "anonymous"
 };

@@ -23,7 +23,8 @@ absl::Status Refusal(absl::string_view field, absl::string_view why) {
 }
 
 absl::Status CheckMember(absl::string_view field, const spiffe::Id& id, const spiffe::TrustDomain& own) {
-  if (!id.IsMemberOf(own)) return Refusal(field, absl::StrCat("\"", id.string(), "\" is not of trust domain ", own.name()));
+  if (!id.IsMemberOf(own))
+    return Refusal(field, absl::StrCat("\"", id.string(), "\" is not of trust domain ", own.name()));
   if (id.is_root()) return Refusal(field, absl::StrCat("\"", id.string(), "\" has no path"));
   return absl::OkStatus();
 }
@@ -116,7 +117,8 @@ void AgentToWire(const AgentRecord& agent, const wire::AgentMask* mask, wire::Ag
   spiffe::ToWire(agent.id, out.mutable_id());
   if (mask == nullptr || mask->attestation_type()) out.set_attestation_type(agent.attestation_type);
   if (mask == nullptr || mask->x509svid_serial_number()) out.set_x509svid_serial_number(agent.serial);
-  if (mask == nullptr || mask->x509svid_expires_at()) out.set_x509svid_expires_at(absl::ToUnixSeconds(agent.expires_at));
+  if (mask == nullptr || mask->x509svid_expires_at())
+    out.set_x509svid_expires_at(absl::ToUnixSeconds(agent.expires_at));
   if (mask == nullptr || mask->selectors()) spiffe::ToWire(agent.selectors, out.mutable_selectors());
   if (mask == nullptr || mask->banned()) out.set_banned(agent.banned);
   if (mask == nullptr || mask->can_reattest()) out.set_can_reattest(agent.can_reattest);
@@ -143,7 +145,8 @@ absl::StatusOr<FederatesWithFilter> FederatesWithFilterFromWire(const wire::Fede
     return Refusal("by_federates_with", "too many trust domains");
   }
   for (const std::string& text : in.trust_domains()) {
-    SIGNET_ASSIGN_OR_RETURN(const spiffe::TrustDomain name, spiffe::TrustDomain::ParseNameOrId(text), "by_federates_with");
+    SIGNET_ASSIGN_OR_RETURN(const spiffe::TrustDomain name, spiffe::TrustDomain::ParseNameOrId(text),
+                            "by_federates_with");
     filter.trust_domains.push_back(name.name());
   }
   std::sort(filter.trust_domains.begin(), filter.trust_domains.end());

@@ -1,5 +1,5 @@
-// Wire messages <-> records of the server: the only place that trusts no field. What server and agent both convert is in
-// common/spiffe/wire.h. Errors: kInvalidArgument names the field and the rule.
+// Wire messages <-> records of the server: the only place that trusts no field. What server and agent both convert is
+// in common/spiffe/wire.h. Errors: kInvalidArgument names the field and the rule.
 #pragma once
 
 #include <optional>
@@ -32,12 +32,13 @@ namespace wire = ::spire::api::types;
 // IDs of our trust domain, with a path. `field` stands before the error.
 absl::StatusOr<spiffe::Id> MemberId(absl::string_view field, const wire::SPIFFEID& id, const spiffe::TrustDomain& own);
 // The same, outside /spire.
-absl::StatusOr<spiffe::Id> WorkloadId(absl::string_view field, const wire::SPIFFEID& id, const spiffe::TrustDomain& own);
+absl::StatusOr<spiffe::Id> WorkloadId(absl::string_view field, const wire::SPIFFEID& id,
+                                      const spiffe::TrustDomain& own);
 // The same, below /spire/agent/.
 absl::StatusOr<spiffe::Id> AgentId(absl::string_view field, const wire::SPIFFEID& id, const spiffe::TrustDomain& own);
 
-// An entry as a client wants it. Without mask everything is read; with one only what it names, and the rest stays empty.
-// `EntryFields` says what was named. The id is checked in form alone; created_at and revision are the store's.
+// An entry as a client wants it. Without mask everything is read; with one only what it names, and the rest stays
+// empty. `EntryFields` says what was named. The id is checked in form alone; created_at and revision are the store's.
 struct WantedEntry {
   spiffe::Entry entry;
   EntryFields fields;

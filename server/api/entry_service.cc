@@ -73,8 +73,9 @@ class EntryService final : public v1::Entry::CallbackService {
                                         v1::ListEntriesResponse* response) override {
     return d_.calls.Blocking(context, Method::kListEntries, [=, this](const CallerPtr&) -> absl::Status {
       SIGNET_ASSIGN_OR_RETURN(const EntryFilter filter, FilterFromWire(request->filter(), d_.trust_domain));
-      SIGNET_ASSIGN_OR_RETURN(Page<spiffe::Entry> page,
-                              d_.entries.ListEntries(filter, PageFromWire(request->page_size(), request->page_token())));
+      SIGNET_ASSIGN_OR_RETURN(
+          Page<spiffe::Entry> page,
+          d_.entries.ListEntries(filter, PageFromWire(request->page_size(), request->page_token())));
       response->mutable_entries()->Reserve(static_cast<int>(page.items.size()));
       for (const spiffe::Entry& entry : page.items) EntryToWire(entry, OutputMask(*request), *response->add_entries());
       response->set_next_page_token(std::move(page.next));

@@ -1,4 +1,5 @@
-// spire.api.server.entry.v1.Entry: registration entries for operators, and for SPIRE's agents the entries they may sign.
+// spire.api.server.entry.v1.Entry: registration entries for operators, and for SPIRE's agents the entries they may
+// sign.
 #pragma once
 
 #include <memory>

@@ -11,10 +11,10 @@ class LocalAuthorityService final : public v1::LocalAuthority::CallbackService {
  public:
   explicit LocalAuthorityService(Calls& calls) : calls_(calls) {}
 
-#define SIGNET_LATER(Name)                                                                                   \
-  grpc::ServerUnaryReactor* Name(grpc::CallbackServerContext* context, const v1::Name##Request*,             \
-                                 v1::Name##Response*) override {                                             \
-    return calls_.Unimplemented(context, Method::k##Name);                                                   \
+#define SIGNET_LATER(Name)                                                                                            \
+  grpc::ServerUnaryReactor* Name(grpc::CallbackServerContext* context, const v1::Name##Request*, v1::Name##Response*) \
+      override {                                                                                                      \
+    return calls_.Unimplemented(context, Method::k##Name);                                                            \
   }
   SIGNET_LATER(GetJWTAuthorityState)
   SIGNET_LATER(PrepareJWTAuthority)

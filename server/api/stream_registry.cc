@@ -30,11 +30,9 @@ struct StreamRegistry::Stream {
 StreamRegistry::Handle::~Handle() { registry_.Drop(id_); }
 
 StreamRegistry::StreamRegistry(Authorizer& authorizer, CallerSource& callers, EntryIndex& index, Clock& clock)
-    : authorizer_(authorizer),
-      callers_(callers),
-      index_(index),
-      clock_(clock),
-      worker_("streams", clock, [this] { return Sweep(); }) {}
+    : authorizer_(authorizer), callers_(callers), index_(index), clock_(clock), worker_("streams", clock, [this] {
+        return Sweep();
+      }) {}
 
 StreamRegistry::~StreamRegistry() { worker_.Stop(); }
 

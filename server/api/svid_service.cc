@@ -16,7 +16,7 @@ namespace {
 
 namespace v1 = ::spire::api::server::svid::v1;
 
-constexpr int kMaxBatch = 1000;           // SPIRE's agents send at most 500
+constexpr int kMaxBatch = 1000;  // SPIRE's agents send at most 500
 constexpr int kMaxAudiences = 64;
 constexpr size_t kMaxAudienceBytes = 2048;
 
@@ -137,8 +137,8 @@ class SvidService final : public v1::SVID::CallbackService {
     if (entry_id.empty()) return absl::InvalidArgumentError("entry_id: missing");
     EntryPtr entry = d_.index.FindAuthorized(*caller.id, entry_id);
     if (entry == nullptr) {
-      return absl::NotFoundError(absl::StrCat("entry \"", absl::CEscape(entry_id.substr(0, 255)),
-                                              "\": not found, or not this agent's"));
+      return absl::NotFoundError(
+          absl::StrCat("entry \"", absl::CEscape(entry_id.substr(0, 255)), "\": not found, or not this agent's"));
     }
     return entry;
   }

@@ -12,9 +12,9 @@ class TrustDomainService final : public v1::TrustDomain::CallbackService {
  public:
   explicit TrustDomainService(Calls& calls) : calls_(calls) {}
 
-#define SIGNET_LATER(Name, Response)                                                                           \
+#define SIGNET_LATER(Name, Response)                                                                                   \
   grpc::ServerUnaryReactor* Name(grpc::CallbackServerContext* context, const v1::Name##Request*, Response*) override { \
-    return calls_.Unimplemented(context, Method::k##Name);                                                     \
+    return calls_.Unimplemented(context, Method::k##Name);                                                             \
   }
   SIGNET_LATER(ListFederationRelationships, v1::ListFederationRelationshipsResponse)
   SIGNET_LATER(GetFederationRelationship, wire::FederationRelationship)

@@ -45,7 +45,8 @@ ca: {ttl: 5s, key_type: dsa}
 svid: {x509_ttl: never}
 admin_ids: [example.org/admin, "spiffe://example.org"]
 node_attestors: {x509_pop: {}}
-)").status();
+)")
+                                  .status();
   EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument,
                                AllOf(HasSubstr("trust_domain"), HasSubstr("data_dir"), HasSubstr("listen"),
                                      HasSubstr("http.listen"), HasSubstr("log.level"), HasSubstr("log.format"),

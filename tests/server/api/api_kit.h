@@ -102,7 +102,13 @@ class ApiKit {
   Executor executor{{"test", 1, 64}};
   FakeCallers callers;
   Authorizer authorizer{{Own(), {IdOf("/ops/admin"), spiffe::Id::Parse("spiffe://partner.org/admin").value()}},
-                        callers, *index, *store, *store, executor, clock, metrics};
+                        callers,
+                        *index,
+                        *store,
+                        *store,
+                        executor,
+                        clock,
+                        metrics};
 };
 
 }  // namespace signet::server

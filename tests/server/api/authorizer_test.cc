@@ -5,8 +5,8 @@
 #include <set>
 #include <string>
 
-#include <google/protobuf/descriptor.h>
 #include <gmock/gmock.h>
+#include <google/protobuf/descriptor.h>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -119,7 +119,8 @@ class AuthorizerCellsTest : public ::testing::Test {
       Authorizer::Decision decision = kit_.authorizer.Decide(method, caller);
       if (decision.confirm) decision = kit_.authorizer.Confirm(method, caller);  // memory and database agree
       const bool may = rights == "*" || (!letter.empty() && absl::StrContains(rights, letter));
-      EXPECT_THAT(decision.status, StatusIs(may ? absl::StatusCode::kOk : refusal)) << path << " by " << caller->ToString();
+      EXPECT_THAT(decision.status, StatusIs(may ? absl::StatusCode::kOk : refusal))
+          << path << " by " << caller->ToString();
     }
   }
 
@@ -178,9 +179,8 @@ TEST_F(AuthorizerCellsTest, RevokedRightsEndAtOnce) {
 }
 
 TEST_F(AuthorizerCellsTest, RenewedSerialCountsAndReplacesTheOldOne) {
-  SIGNET_ASSERT_OK(testing::AwaitStatus([&](auto done) {
-    kit_.store->SetNewSerial(kAgentId, "2", kit_.clock.Now() + absl::Hours(1), std::move(done));
-  }));
+  SIGNET_ASSERT_OK(testing::AwaitStatus(
+      [&](auto done) { kit_.store->SetNewSerial(kAgentId, "2", kit_.clock.Now() + absl::Hours(1), std::move(done)); }));
   kit_.CatchUp();
   EXPECT_THAT(kit_.authorizer.Decide(Method::kSync, TlsCaller(kAgentId, "1")).status, IsOk());
   EXPECT_THAT(kit_.authorizer.Decide(Method::kSync, TlsCaller(kAgentId, "2")).status, IsOk());

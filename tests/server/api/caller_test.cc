@@ -36,9 +36,7 @@ class TlsCallersTest : public ::testing::Test {
   fakes::FakeClock clock_;
   TestCert root_ = SelfSigned(CaTemplate("root", clock_.Now()));
   std::shared_ptr<const spiffe::Bundle> bundle_;
-  TlsCallers callers_{[this](const spiffe::TrustDomain& td) {
-                        return td.name() == "example.org" ? bundle_ : nullptr;
-                      },
+  TlsCallers callers_{[this](const spiffe::TrustDomain& td) { return td.name() == "example.org" ? bundle_ : nullptr; },
                       clock_};
 };
 
@@ -72,13 +70,13 @@ TEST_F(TlsCallersTest, RefusesWhatDoesNotVerify) {
     EXPECT_FALSE(caller->id.has_value());
     EXPECT_THAT(caller->problem, StatusIs(absl::StatusCode::kUnauthenticated));
   };
-  refused(Identify(IssuedBy(other, LeafTemplate(kAgent, clock_.Now()))));                        // unknown authority
-  refused(Identify(IssuedBy(root_, LeafTemplate("spiffe://partner.org/x", clock_.Now()))));      // X509-28, X509-29
-  refused(Identify(IssuedBy(root_, LeafTemplate("https://example.org/x", clock_.Now()))));       // X509-26
-  refused(Identify(IssuedBy(root_, LeafTemplate("spiffe://example.org", clock_.Now()))));        // X509-27
+  refused(Identify(IssuedBy(other, LeafTemplate(kAgent, clock_.Now()))));                    // unknown authority
+  refused(Identify(IssuedBy(root_, LeafTemplate("spiffe://partner.org/x", clock_.Now()))));  // X509-28, X509-29
+  refused(Identify(IssuedBy(root_, LeafTemplate("https://example.org/x", clock_.Now()))));   // X509-26
+  refused(Identify(IssuedBy(root_, LeafTemplate("spiffe://example.org", clock_.Now()))));    // X509-27
   crypto::CertificateTemplate two = LeafTemplate(kAgent, clock_.Now());
   two.uri_sans.push_back("spiffe://example.org/other");
-  refused(Identify(IssuedBy(root_, two)));                                                       // X509-2
+  refused(Identify(IssuedBy(root_, two)));  // X509-2
   crypto::CertificateTemplate future = LeafTemplate(kAgent, clock_.Now());
   future.not_before = clock_.Now() + absl::Minutes(1);
   refused(Identify(IssuedBy(root_, future)));

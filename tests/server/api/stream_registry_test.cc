@@ -69,9 +69,8 @@ TEST_F(StreamRegistryTest, EndsOnPurge) {
   old.can_reattest = true;
   kit_.Attest(old);
   Open(stream, TlsCaller(old.id, "5"));
-  const auto purged = testing::Await<size_t>([&](auto done) {
-    kit_.store->PruneAgents(kit_.clock.Now() + absl::Hours(24), false, 100, std::move(done));
-  });
+  const auto purged = testing::Await<size_t>(
+      [&](auto done) { kit_.store->PruneAgents(kit_.clock.Now() + absl::Hours(24), false, 100, std::move(done)); });
   ASSERT_EQ(purged.value(), 1u);
   EXPECT_THAT(stream.ended.get(), StatusIs(absl::StatusCode::kPermissionDenied));
 }
@@ -145,7 +144,8 @@ TEST_F(StreamRegistryTest, AgentKnownToTheDatabaseAloneGoesOn) {
   lagging.Attest(AgentOf("/spire/agent/join_token/a", "1"));
   std::promise<absl::Status> promise;
   std::future<absl::Status> ended = promise.get_future();
-  const auto handle = registry.Register(Method::kSync, TlsCaller(id_), [&](const absl::Status& s) { promise.set_value(s); });
+  const auto handle =
+      registry.Register(Method::kSync, TlsCaller(id_), [&](const absl::Status& s) { promise.set_value(s); });
   EXPECT_EQ(ended.wait_for(std::chrono::milliseconds(50)), std::future_status::timeout);
 }
 

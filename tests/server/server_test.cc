@@ -1,0 +1,617 @@
+// The whole server over its real sockets: who may call, attestation, signing, what an operator does.
+#include "server/server.h"
+
+#include <atomic>
+#include <iostream>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
+#include <grpcpp/generic/generic_stub.h>
+
+#include "common/crypto/csr.h"
+#include "common/fs/atomic_file.h"
+#include "common/rpc/client_channel.h"
+#include "common/rpc/tls_setup.h"
+#include "common/spiffe/wire.h"
+#include "common/spiffe/x509_svid.h"
+#include "common/status/grpc_status.h"
+#include "server/api/authorizer.h"
+#include "server/api/methods.h"
+#include "spire/api/server/agent/v1/agent.grpc.pb.h"
+#include "spire/api/server/bundle/v1/bundle.grpc.pb.h"
+#include "spire/api/server/entry/v1/entry.grpc.pb.h"
+#include "spire/api/server/svid/v1/svid.grpc.pb.h"
+#include "tests/testing/status_matchers.h"
+#include "tests/testing/temp_dir.h"
+
+namespace signet::server {
+namespace {
+
+namespace agentv1 = ::spire::api::server::agent::v1;
+namespace bundlev1 = ::spire::api::server::bundle::v1;
+namespace entryv1 = ::spire::api::server::entry::v1;
+namespace svidv1 = ::spire::api::server::svid::v1;
+namespace types = ::spire::api::types;
+
+// A whole signet-server in this process, on a free port and in a folder of its own, and what is needed to call it.
+class ServerKit {
+ public:
+  explicit ServerKit(const config::Server& base = {}) : config_(base) {
+    rpc::PrepareProcess();
+    config_.set_trust_domain("example.org");
+    config_.set_data_dir(dir_.file("data"));
+    config_.set_listen("127.0.0.1:0");
+    config_.set_admin_socket(dir_.file("admin/admin.sock"));
+    config_.mutable_http()->set_listen("127.0.0.1:0");
+    Start();
+  }
+  void Start() {
+    absl::StatusOr<std::unique_ptr<Server>> made = Server::Create(OptionsFromConfig(config_).value());
+    Must(made.status());
+    server_ = *std::move(made);
+    admin_ = rpc::MakeUnixChannel(server_->addresses().admin);
+  }
+  void Stop() { server_.reset(); }
+  Server& server() { return *server_; }
+  const std::string data_dir() const { return config_.data_dir(); }
+
+  std::shared_ptr<grpc::Channel> admin() { return admin_; }
+  std::shared_ptr<grpc::Channel> Tls(std::optional<spiffe::X509Svid> identity = std::nullopt) {
+    return rpc::MakeTlsChannel(
+        server_->addresses().grpc,
+        {.server_id = spiffe::ServerId(Own()),
+         .identity = std::move(identity),
+         .bundle = [bundle = std::make_shared<const spiffe::Bundle>(Bundle())] { return bundle; }},
+        clock_);
+  }
+  static spiffe::TrustDomain Own() { return spiffe::TrustDomain::Parse("example.org").value(); }
+
+  spiffe::Bundle Bundle() {
+    types::Bundle out;
+    Must(
+        Call(bundlev1::Bundle::NewStub(admin_), &bundlev1::Bundle::Stub::GetBundle, bundlev1::GetBundleRequest(), out));
+    return spiffe::BundleFromWire(out).value();
+  }
+
+  // Any unary method of any service, with a deadline.
+  template <typename Stub, typename Request, typename Response>
+  static absl::Status Call(const std::unique_ptr<Stub>& stub,
+                           grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
+                           const Request& request, Response& response) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+    return FromGrpc((stub.get()->*method)(&context, request, &response));
+  }
+
+  std::string NewToken(const std::string& alias_path = "", const std::string& value = "") {
+    agentv1::CreateJoinTokenRequest request;
+    request.set_ttl(600);
+    request.set_token(value);
+    if (!alias_path.empty()) *request.mutable_agent_id() = WireId(alias_path);
+    types::JoinToken token;
+    Must(Call(agentv1::Agent::NewStub(admin_), &agentv1::Agent::Stub::CreateJoinToken, request, token));
+    return token.value();
+  }
+
+  static types::SPIFFEID WireId(absl::string_view path) {
+    types::SPIFFEID id;
+    id.set_trust_domain("example.org");
+    id.set_path(std::string(path));
+    return id;
+  }
+
+  static absl::StatusOr<spiffe::X509Svid> SvidOf(const types::X509SVID& wire, crypto::PrivateKey key) {
+    std::vector<crypto::Certificate> chain;
+    for (const std::string& der : wire.cert_chain()) chain.push_back(crypto::Certificate::Parse(der).value());
+    return spiffe::X509Svid::Create(std::move(chain), std::move(key));
+  }
+
+  absl::StatusOr<spiffe::X509Svid> Attest(const std::string& token, std::shared_ptr<grpc::Channel> channel = nullptr) {
+    crypto::PrivateKey key = crypto::PrivateKey::Generate(crypto::KeyType::kEcP256).value();
+    agentv1::AttestAgentRequest request;
+    request.mutable_params()->mutable_data()->set_type("join_token");
+    request.mutable_params()->mutable_data()->set_payload(token);
+    request.mutable_params()->mutable_params()->set_csr(crypto::CertificateRequest::Create(key, {}).value());
+    auto stub = agentv1::Agent::NewStub(channel != nullptr ? channel : Tls());
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+    auto stream = stub->AttestAgent(&context);
+    agentv1::AttestAgentResponse response;
+    stream->Write(request);
+    const bool answered = stream->Read(&response);
+    const grpc::Status status = stream->Finish();
+    if (!status.ok()) return FromGrpc(status);
+    if (!answered || !response.has_result()) return absl::InternalError("no result");
+    return SvidOf(response.result().svid(), std::move(key));
+  }
+
+  types::Entry CreateEntry(const std::string& path, const spiffe::Id& parent, void (*edit)(types::Entry&) = nullptr) {
+    entryv1::BatchCreateEntryRequest request;
+    types::Entry& entry = *request.add_entries();
+    *entry.mutable_spiffe_id() = WireId(path);
+    spiffe::ToWire(parent, entry.mutable_parent_id());
+    types::Selector& selector = *entry.add_selectors();
+    selector.set_type("unix");
+    selector.set_value("uid:1000");
+    if (edit != nullptr) edit(entry);
+    entryv1::BatchCreateEntryResponse response;
+    Must(Call(entryv1::Entry::NewStub(admin_), &entryv1::Entry::Stub::BatchCreateEntry, request, response));
+    const types::Status& status = response.results(0).status();
+    Must(absl::Status(static_cast<absl::StatusCode>(status.code()), status.message()));
+    return response.results(0).entry();
+  }
+
+ private:
+  static void Must(const absl::Status& status) {
+    if (status.ok()) return;
+    std::cerr << status << std::endl;
+    abort();
+  }
+
+  testing::TempDir dir_;
+  SystemClock clock_;
+  config::Server config_;
+  std::unique_ptr<Server> server_;
+  std::shared_ptr<grpc::Channel> admin_;
+};
+
+using ::testing::HasSubstr;
+using testing::IsOk;
+using testing::StatusIs;
+
+class ServerTest : public ::testing::Test {
+ protected:
+  ServerKit kit_;
+};
+
+// One call with an empty request, of whatever kind; how it ended.
+absl::Status CallEmpty(const std::shared_ptr<grpc::Channel>& channel, absl::string_view path) {
+  grpc::GenericStub stub(channel);
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(5));
+  grpc::CompletionQueue queue;
+  const grpc::Slice nothing("");
+  auto call = stub.PrepareUnaryCall(&context, std::string(path), grpc::ByteBuffer(&nothing, 1), &queue);
+  call->StartCall();
+  grpc::ByteBuffer response;
+  grpc::Status status;
+  call->Finish(&response, &status, nullptr);
+  void* tag = nullptr;
+  bool ok = false;
+  queue.Next(&tag, &ok);
+  return FromGrpc(status);
+}
+
+TEST_F(ServerTest, EveryMethodAsksTheAuthoriser) {
+  const auto stranger = kit_.Tls();
+  const auto agent = kit_.Tls(kit_.Attest(kit_.NewToken()).value());
+  for (const MethodRow& row : kMethodTable) {
+    if (&row == &RowOf(Method::kSync)) continue;  // registered once server/sync is there
+    const absl::StatusCode anonymous = CallEmpty(stranger, row.path).code();
+    if (row.grants & kAny) {
+      EXPECT_NE(anonymous, absl::StatusCode::kUnauthenticated) << row.path;
+      continue;
+    }
+    EXPECT_EQ(anonymous, absl::StatusCode::kUnauthenticated) << row.path;
+    const absl::StatusCode known = CallEmpty(agent, row.path).code();
+    EXPECT_NE(known, absl::StatusCode::kUnauthenticated) << row.path;
+    if (!(row.grants & kAgent)) {
+      EXPECT_EQ(known, absl::StatusCode::kPermissionDenied) << row.path;
+    }
+    if (!(row.grants & kLocal)) {
+      EXPECT_EQ(CallEmpty(kit_.admin(), row.path).code(), absl::StatusCode::kPermissionDenied) << row.path;
+    }
+  }
+}
+
+TEST_F(ServerTest, AttestsByJoinTokenOnce) {
+  const std::string token = kit_.NewToken();
+  SIGNET_ASSERT_OK_AND_ASSIGN(const spiffe::X509Svid svid, kit_.Attest(token));
+  EXPECT_EQ(svid.id.string(), "spiffe://example.org/spire/agent/join_token/" + token);
+  EXPECT_THAT(kit_.Attest(token), StatusIs(absl::StatusCode::kPermissionDenied));
+  EXPECT_FALSE(kit_.Attest("no-such-token").ok());
+}
+
+TEST_F(ServerTest, OfRacersForOneTokenExactlyOneWins) {
+  const std::string token = kit_.NewToken();
+  const auto channel = kit_.Tls();
+  std::atomic<int> winners = 0;
+  std::vector<std::thread> racers;
+  for (int i = 0; i < 64; ++i) {
+    racers.emplace_back([&] { winners += kit_.Attest(token, channel).ok() ? 1 : 0; });
+  }
+  for (std::thread& racer : racers) racer.join();
+  EXPECT_EQ(winners, 1);
+}
+
+TEST_F(ServerTest, TokenIsKeptAsHashAndAliasMadeAtAttestation) {
+  const std::string token = kit_.NewToken("/node-alias");
+  for (const char* file : {"server.db", "server.db-wal"}) {
+    const auto content = fs::ReadFile(kit_.data_dir() + "/" + file, 64 << 20);
+    if (content.ok()) {
+      EXPECT_THAT(*content, ::testing::Not(HasSubstr(token))) << file;
+    }
+  }
+  const auto entries = [&] {
+    entryv1::ListEntriesResponse response;
+    EXPECT_THAT(kit_.Call(entryv1::Entry::NewStub(kit_.admin()), &entryv1::Entry::Stub::ListEntries,
+                          entryv1::ListEntriesRequest(), response),
+                IsOk());
+    return response;
+  };
+  EXPECT_EQ(entries().entries_size(), 0);
+  SIGNET_ASSERT_OK_AND_ASSIGN(const spiffe::X509Svid svid, kit_.Attest(token));
+  ASSERT_EQ(entries().entries_size(), 1);
+  EXPECT_EQ(entries().entries(0).spiffe_id().path(), "/node-alias");
+  EXPECT_EQ(entries().entries(0).parent_id().path(), svid.id.path());
+  // What stands under the alias is the agent's.
+  const types::Entry below = kit_.CreateEntry("/below", spiffe::Id::Parse("spiffe://example.org/node-alias").value());
+  entryv1::GetAuthorizedEntriesResponse authorized;
+  SIGNET_ASSERT_OK(kit_.Call(entryv1::Entry::NewStub(kit_.Tls(svid)), &entryv1::Entry::Stub::GetAuthorizedEntries,
+                             entryv1::GetAuthorizedEntriesRequest(), authorized));
+  EXPECT_EQ(authorized.entries_size(), 2);
+}
+
+TEST_F(ServerTest, AttestationRefusesNonsense) {
+  auto stub = agentv1::Agent::NewStub(kit_.Tls());
+  const auto attest = [&](void (*edit)(agentv1::AttestAgentRequest&)) {
+    const auto key = crypto::PrivateKey::Generate(crypto::KeyType::kEcP256).value();
+    agentv1::AttestAgentRequest request;
+    request.mutable_params()->mutable_data()->set_type("join_token");
+    request.mutable_params()->mutable_data()->set_payload("x");
+    request.mutable_params()->mutable_params()->set_csr(crypto::CertificateRequest::Create(key, {}).value());
+    edit(request);
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+    auto stream = stub->AttestAgent(&context);
+    stream->Write(request);
+    stream->WritesDone();
+    agentv1::AttestAgentResponse response;
+    while (stream->Read(&response)) {
+    }
+    return FromGrpc(stream->Finish());
+  };
+  const auto kInvalid = absl::StatusCode::kInvalidArgument;
+  EXPECT_THAT(attest([](auto& r) { r.Clear(); }), StatusIs(kInvalid, HasSubstr("params")));
+  EXPECT_THAT(attest([](auto& r) { r.set_challenge_response("x"); }), StatusIs(kInvalid, HasSubstr("params")));
+  EXPECT_THAT(attest([](auto& r) { r.mutable_params()->mutable_data()->clear_type(); }),
+              StatusIs(kInvalid, HasSubstr("type")));
+  EXPECT_THAT(attest([](auto& r) { r.mutable_params()->mutable_data()->clear_payload(); }),
+              StatusIs(kInvalid, HasSubstr("payload")));
+  EXPECT_THAT(attest([](auto& r) { r.mutable_params()->mutable_params()->clear_csr(); }),
+              StatusIs(kInvalid, HasSubstr("csr")));
+  EXPECT_THAT(attest([](auto& r) { r.mutable_params()->mutable_params()->set_csr("junk"); }),
+              StatusIs(kInvalid, HasSubstr("csr")));
+  EXPECT_THAT(attest([](auto& r) { r.mutable_params()->mutable_data()->set_payload(std::string(300 << 10, 'x')); }),
+              StatusIs(kInvalid, HasSubstr("256 KiB")));
+  EXPECT_THAT(attest([](auto& r) { r.mutable_params()->mutable_data()->set_type("aws_iid"); }),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("aws_iid")));
+}
+
+TEST_F(ServerTest, SignsWhatTheEntrySaysForItsAgentAlone) {
+  SIGNET_ASSERT_OK_AND_ASSIGN(const spiffe::X509Svid agent, kit_.Attest(kit_.NewToken()));
+  SIGNET_ASSERT_OK_AND_ASSIGN(const spiffe::X509Svid other, kit_.Attest(kit_.NewToken()));
+  const types::Entry entry = kit_.CreateEntry("/app", agent.id, [](types::Entry& e) {
+    e.add_dns_names("app.example.org");
+    e.set_hint("main");
+  });
+  const auto key = crypto::PrivateKey::Generate(crypto::KeyType::kEcP256).value();
+  svidv1::BatchNewX509SVIDRequest request;
+  svidv1::NewX509SVIDParams& params = *request.add_params();
+  params.set_entry_id(entry.id());
+  // A CSR that asks for more than the entry gives (CVE-2021-27098): nothing but the key is taken from it.
+  params.set_csr(crypto::CertificateRequest::Create(key, {"spiffe://example.org/root"}, {"evil.example.org"}).value());
+  svidv1::BatchNewX509SVIDResponse response;
+  SIGNET_ASSERT_OK(
+      kit_.Call(svidv1::SVID::NewStub(kit_.Tls(agent)), &svidv1::SVID::Stub::BatchNewX509SVID, request, response));
+  ASSERT_EQ(response.results(0).status().code(), 0) << response.ShortDebugString();
+  SIGNET_ASSERT_OK_AND_ASSIGN(const spiffe::X509Svid svid, kit_.SvidOf(response.results(0).svid(), key));
+  EXPECT_EQ(svid.id.string(), "spiffe://example.org/app");
+  EXPECT_THAT(svid.leaf().dns_sans(), ::testing::ElementsAre("app.example.org"));
+  EXPECT_EQ(response.results(0).svid().hint(), "main");
+
+  SIGNET_ASSERT_OK(
+      kit_.Call(svidv1::SVID::NewStub(kit_.Tls(other)), &svidv1::SVID::Stub::BatchNewX509SVID, request, response));
+  EXPECT_EQ(response.results(0).status().code(), static_cast<int>(absl::StatusCode::kNotFound));
+
+  svidv1::NewJWTSVIDRequest jwt;
+  jwt.set_entry_id(entry.id());
+  jwt.add_audience("db");
+  svidv1::NewJWTSVIDResponse token;
+  SIGNET_ASSERT_OK(kit_.Call(svidv1::SVID::NewStub(kit_.Tls(agent)), &svidv1::SVID::Stub::NewJWTSVID, jwt, token));
+  EXPECT_EQ(token.svid().id().path(), "/app");
+  EXPECT_THAT(kit_.Call(svidv1::SVID::NewStub(kit_.Tls(other)), &svidv1::SVID::Stub::NewJWTSVID, jwt, token),
+              StatusIs(absl::StatusCode::kNotFound));
+  jwt.clear_audience();
+  EXPECT_THAT(kit_.Call(svidv1::SVID::NewStub(kit_.Tls(agent)), &svidv1::SVID::Stub::NewJWTSVID, jwt, token),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST_F(ServerTest, RenewalKeepsTheOldSerialUntilTheNewIsUsed) {
+  SIGNET_ASSERT_OK_AND_ASSIGN(const spiffe::X509Svid old, kit_.Attest(kit_.NewToken()));
+  const auto key = crypto::PrivateKey::Generate(crypto::KeyType::kEcP256).value();
+  agentv1::RenewAgentRequest request;
+  request.mutable_params()->set_csr(crypto::CertificateRequest::Create(key, {}).value());
+  agentv1::RenewAgentResponse response;
+  SIGNET_ASSERT_OK(
+      kit_.Call(agentv1::Agent::NewStub(kit_.Tls(old)), &agentv1::Agent::Stub::RenewAgent, request, response));
+  SIGNET_ASSERT_OK_AND_ASSIGN(const spiffe::X509Svid fresh, kit_.SvidOf(response.svid(), key));
+  EXPECT_EQ(fresh.id, old.id);
+  const auto entries = [&](const spiffe::X509Svid& by) {
+    entryv1::GetAuthorizedEntriesResponse out;
+    return kit_.Call(entryv1::Entry::NewStub(kit_.Tls(by)), &entryv1::Entry::Stub::GetAuthorizedEntries,
+                     entryv1::GetAuthorizedEntriesRequest(), out);
+  };
+  EXPECT_THAT(entries(old), IsOk());
+  EXPECT_THAT(entries(fresh), IsOk());
+  absl::Status refused;
+  for (int i = 0; i < 200 && refused.ok(); ++i) refused = entries(old);
+  EXPECT_THAT(refused, StatusIs(absl::StatusCode::kPermissionDenied));
+  EXPECT_THAT(entries(fresh), IsOk());
+}
+
+TEST_F(ServerTest, BanRefusesAndEndsStreamsEvictionLetsAttestAgain) {
+  SIGNET_ASSERT_OK_AND_ASSIGN(const spiffe::X509Svid agent, kit_.Attest(kit_.NewToken()));
+  auto stub = entryv1::Entry::NewStub(kit_.Tls(agent));
+  grpc::ClientContext context;
+  auto stream = stub->SyncAuthorizedEntries(&context);  // open and silent
+  types::Agent shown;
+  agentv1::GetAgentRequest get;
+  *get.mutable_id() = kit_.WireId(agent.id.path());
+  SIGNET_ASSERT_OK(kit_.Call(agentv1::Agent::NewStub(kit_.admin()), &agentv1::Agent::Stub::GetAgent, get, shown));
+  EXPECT_EQ(shown.x509svid_serial_number(), agent.leaf().SerialDecimal());
+
+  agentv1::BanAgentRequest ban;
+  *ban.mutable_id() = get.id();
+  google::protobuf::Empty empty;
+  SIGNET_ASSERT_OK(kit_.Call(agentv1::Agent::NewStub(kit_.admin()), &agentv1::Agent::Stub::BanAgent, ban, empty));
+  EXPECT_THAT(FromGrpc(stream->Finish()), StatusIs(absl::StatusCode::kPermissionDenied, HasSubstr("banned")));
+  entryv1::GetAuthorizedEntriesResponse out;
+  const absl::Status refused =
+      kit_.Call(stub, &entryv1::Entry::Stub::GetAuthorizedEntries, entryv1::GetAuthorizedEntriesRequest(), out);
+  EXPECT_THAT(refused, StatusIs(absl::StatusCode::kPermissionDenied));
+  EXPECT_TRUE(refused.GetPayload(kPermissionDeniedDetails).has_value());
+
+  agentv1::DeleteAgentRequest evict;
+  *evict.mutable_id() = get.id();
+  SIGNET_ASSERT_OK(kit_.Call(agentv1::Agent::NewStub(kit_.admin()), &agentv1::Agent::Stub::DeleteAgent, evict, empty));
+  EXPECT_THAT(kit_.Call(agentv1::Agent::NewStub(kit_.admin()), &agentv1::Agent::Stub::DeleteAgent, evict, empty),
+              StatusIs(absl::StatusCode::kNotFound));
+}
+
+TEST_F(ServerTest, EntriesComeInPagesByFilterAndMask) {
+  const spiffe::Id parent = spiffe::Id::Parse("spiffe://example.org/spire/agent/join_token/x").value();
+  for (int i = 0; i < 7; ++i) kit_.CreateEntry("/app-" + std::to_string(i), parent);
+  auto stub = entryv1::Entry::NewStub(kit_.admin());
+  entryv1::ListEntriesRequest request;
+  request.set_page_size(3);
+  request.mutable_output_mask()->set_spiffe_id(true);
+  std::set<std::string> seen;
+  int pages = 0;
+  do {
+    entryv1::ListEntriesResponse response;
+    SIGNET_ASSERT_OK(kit_.Call(stub, &entryv1::Entry::Stub::ListEntries, request, response));
+    for (const types::Entry& entry : response.entries()) {
+      EXPECT_TRUE(seen.insert(entry.spiffe_id().path()).second);
+      EXPECT_FALSE(entry.id().empty());
+      EXPECT_FALSE(entry.has_parent_id());
+      EXPECT_EQ(entry.selectors_size(), 0);
+    }
+    request.set_page_token(response.next_page_token());
+    ++pages;
+  } while (!request.page_token().empty());
+  EXPECT_EQ(seen.size(), 7u);
+  EXPECT_EQ(pages, 3);
+
+  entryv1::CountEntriesRequest count;
+  *count.mutable_filter()->mutable_by_spiffe_id() = kit_.WireId("/app-3");
+  entryv1::CountEntriesResponse counted;
+  SIGNET_ASSERT_OK(kit_.Call(stub, &entryv1::Entry::Stub::CountEntries, count, counted));
+  EXPECT_EQ(counted.count(), 1);
+  count.mutable_filter()->mutable_by_spiffe_id()->set_trust_domain("partner.org");
+  EXPECT_THAT(kit_.Call(stub, &entryv1::Entry::Stub::CountEntries, count, counted),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST_F(ServerTest, BatchesAnswerItemByItem) {
+  const spiffe::Id parent = spiffe::Id::Parse("spiffe://example.org/spire/agent/join_token/x").value();
+  const types::Entry first = kit_.CreateEntry("/app", parent);
+  auto stub = entryv1::Entry::NewStub(kit_.admin());
+  entryv1::BatchCreateEntryRequest create;
+  *create.add_entries() = first;  // there already
+  create.mutable_entries(0)->clear_id();
+  *create.add_entries() = first;  // reserved
+  create.mutable_entries(1)->clear_id();
+  create.mutable_entries(1)->mutable_spiffe_id()->set_path("/spire/server");
+  *create.add_entries() = first;  // foreign
+  create.mutable_entries(2)->clear_id();
+  create.mutable_entries(2)->mutable_spiffe_id()->set_trust_domain("partner.org");
+  *create.add_entries() = first;  // good
+  create.mutable_entries(3)->clear_id();
+  create.mutable_entries(3)->mutable_spiffe_id()->set_path("/app2");
+  entryv1::BatchCreateEntryResponse created;
+  SIGNET_ASSERT_OK(kit_.Call(stub, &entryv1::Entry::Stub::BatchCreateEntry, create, created));
+  ASSERT_EQ(created.results_size(), 4);
+  EXPECT_EQ(created.results(0).status().code(), static_cast<int>(absl::StatusCode::kAlreadyExists));
+  EXPECT_EQ(created.results(0).entry().id(), first.id());
+  EXPECT_EQ(created.results(1).status().code(), static_cast<int>(absl::StatusCode::kInvalidArgument));
+  EXPECT_EQ(created.results(2).status().code(), static_cast<int>(absl::StatusCode::kInvalidArgument));
+  EXPECT_EQ(created.results(3).status().code(), 0) << created.results(3).status().message();
+
+  entryv1::BatchUpdateEntryRequest update;
+  update.add_entries()->set_id(first.id());
+  update.mutable_entries(0)->set_hint("changed");
+  update.mutable_entries(0)->set_admin(true);  // not in the mask
+  update.add_entries()->set_hint("no id");
+  update.add_entries()->set_id("unknown");
+  update.mutable_input_mask()->set_hint(true);
+  entryv1::BatchUpdateEntryResponse updated;
+  SIGNET_ASSERT_OK(kit_.Call(stub, &entryv1::Entry::Stub::BatchUpdateEntry, update, updated));
+  EXPECT_EQ(updated.results(0).status().code(), 0) << updated.results(0).status().message();
+  EXPECT_EQ(updated.results(0).entry().hint(), "changed");
+  EXPECT_FALSE(updated.results(0).entry().admin());
+  EXPECT_EQ(updated.results(0).entry().spiffe_id().path(), "/app");
+  EXPECT_EQ(updated.results(0).entry().revision_number(), first.revision_number() + 1);
+  EXPECT_EQ(updated.results(1).status().code(), static_cast<int>(absl::StatusCode::kInvalidArgument));
+  EXPECT_EQ(updated.results(2).status().code(), static_cast<int>(absl::StatusCode::kNotFound));
+
+  entryv1::BatchDeleteEntryRequest remove;
+  remove.add_ids(first.id());
+  remove.add_ids("unknown");
+  remove.add_ids("");
+  entryv1::BatchDeleteEntryResponse removed;
+  SIGNET_ASSERT_OK(kit_.Call(stub, &entryv1::Entry::Stub::BatchDeleteEntry, remove, removed));
+  EXPECT_EQ(removed.results(0).status().code(), 0);
+  EXPECT_EQ(removed.results(1).status().code(), static_cast<int>(absl::StatusCode::kNotFound));
+  EXPECT_EQ(removed.results(2).status().code(), static_cast<int>(absl::StatusCode::kInvalidArgument));
+  EXPECT_EQ(removed.results(1).id(), "unknown");
+}
+
+// SPIRE's way of syncing: over 500 entries come as revisions in pages, and whole on demand.
+TEST_F(ServerTest, SyncsLargeSetsByRevisions) {
+  SIGNET_ASSERT_OK_AND_ASSIGN(const spiffe::X509Svid agent, kit_.Attest(kit_.NewToken()));
+  auto admin = entryv1::Entry::NewStub(kit_.admin());
+  entryv1::BatchCreateEntryRequest create;
+  for (int i = 0; i < 1203; ++i) {
+    types::Entry& entry = *create.add_entries();
+    *entry.mutable_spiffe_id() = kit_.WireId("/app-" + std::to_string(i));
+    spiffe::ToWire(agent.id, entry.mutable_parent_id());
+    entry.add_selectors()->set_type("unix");
+    entry.mutable_selectors(0)->set_value("uid:1");
+  }
+  entryv1::BatchCreateEntryResponse created;
+  SIGNET_ASSERT_OK(kit_.Call(admin, &entryv1::Entry::Stub::BatchCreateEntry, create, created));
+  auto stub = entryv1::Entry::NewStub(kit_.Tls(agent));
+  entryv1::GetAuthorizedEntriesResponse all;
+  for (int i = 0; i < 500 && all.entries_size() < 1203; ++i) {  // until memory has followed
+    SIGNET_ASSERT_OK(
+        kit_.Call(stub, &entryv1::Entry::Stub::GetAuthorizedEntries, entryv1::GetAuthorizedEntriesRequest(), all));
+  }
+  ASSERT_EQ(all.entries_size(), 1203);
+
+  grpc::ClientContext context;
+  auto stream = stub->SyncAuthorizedEntries(&context);
+  entryv1::SyncAuthorizedEntriesRequest request;
+  request.mutable_output_mask()->set_spiffe_id(true);
+  request.mutable_output_mask()->set_revision_number(true);
+  ASSERT_TRUE(stream->Write(request));
+  std::vector<std::string> ids;
+  std::vector<int> pages;
+  entryv1::SyncAuthorizedEntriesResponse page;
+  do {
+    ASSERT_TRUE(stream->Read(&page));
+    pages.push_back(page.entry_revisions_size());
+    for (const auto& revision : page.entry_revisions()) {
+      EXPECT_GT(revision.created_at(), 0);
+      ids.push_back(revision.id());
+    }
+  } while (page.more());
+  EXPECT_THAT(pages, ::testing::ElementsAre(500, 500, 203));
+  request.Clear();
+  for (int i = 0; i < 600; ++i) request.add_ids(ids[static_cast<size_t>(i)]);
+  request.add_ids("unknown");
+  ASSERT_TRUE(stream->Write(request));
+  pages.clear();
+  do {
+    ASSERT_TRUE(stream->Read(&page));
+    pages.push_back(page.entries_size());
+  } while (page.more());
+  EXPECT_THAT(pages, ::testing::ElementsAre(500, 100));
+  EXPECT_FALSE(page.entries(0).has_parent_id());  // the mask of the first message holds
+  stream->WritesDone();
+  EXPECT_FALSE(stream->Read(&page));
+  EXPECT_THAT(FromGrpc(stream->Finish()), IsOk());
+}
+
+TEST_F(ServerTest, MintsForOperatorsWhatTheCsrSaysAndNothingElse) {
+  auto stub = svidv1::SVID::NewStub(kit_.admin());
+  const auto key = crypto::PrivateKey::Generate(crypto::KeyType::kEcP256).value();
+  const auto mint = [&](std::vector<std::string> ids, std::vector<std::string> dns = {}) {
+    svidv1::MintX509SVIDRequest request;
+    request.set_csr(crypto::CertificateRequest::Create(key, std::move(ids), std::move(dns)).value());
+    svidv1::MintX509SVIDResponse response;
+    return kit_.Call(stub, &svidv1::SVID::Stub::MintX509SVID, request, response);
+  };
+  EXPECT_THAT(mint({"spiffe://example.org/db"}, {"db.example.org"}), IsOk());
+  const auto kInvalid = absl::StatusCode::kInvalidArgument;
+  EXPECT_THAT(mint({}), StatusIs(kInvalid));
+  EXPECT_THAT(mint({"spiffe://example.org/a", "spiffe://example.org/b"}), StatusIs(kInvalid));
+  EXPECT_THAT(mint({"spiffe://partner.org/a"}), StatusIs(kInvalid));
+  EXPECT_THAT(mint({"spiffe://example.org"}), StatusIs(kInvalid));
+  EXPECT_THAT(mint({"spiffe://example.org/spire/server"}), StatusIs(kInvalid));
+  EXPECT_THAT(mint({"spiffe://example.org/a/../b"}), StatusIs(kInvalid));
+  EXPECT_THAT(mint({"spiffe://example.org/a"}, {"not a name"}), StatusIs(kInvalid));
+
+  svidv1::MintJWTSVIDRequest jwt;
+  *jwt.mutable_id() = kit_.WireId("/db");
+  jwt.add_audience("x");
+  svidv1::MintJWTSVIDResponse token;
+  EXPECT_THAT(kit_.Call(stub, &svidv1::SVID::Stub::MintJWTSVID, jwt, token), IsOk());
+  jwt.set_ttl(-1);
+  EXPECT_THAT(kit_.Call(stub, &svidv1::SVID::Stub::MintJWTSVID, jwt, token), StatusIs(kInvalid));
+}
+
+TEST_F(ServerTest, AdminBySvidOfAnEntryWithTheFlag) {
+  const spiffe::Id parent = spiffe::Id::Parse("spiffe://example.org/spire/agent/join_token/x").value();
+  kit_.CreateEntry("/ops", parent, [](types::Entry& entry) { entry.set_admin(true); });
+  const auto key = crypto::PrivateKey::Generate(crypto::KeyType::kEcP256).value();
+  svidv1::MintX509SVIDRequest request;
+  request.set_csr(crypto::CertificateRequest::Create(key, {"spiffe://example.org/ops"}).value());
+  svidv1::MintX509SVIDResponse response;
+  SIGNET_ASSERT_OK(
+      kit_.Call(svidv1::SVID::NewStub(kit_.admin()), &svidv1::SVID::Stub::MintX509SVID, request, response));
+  const auto channel = kit_.Tls(kit_.SvidOf(response.svid(), key).value());
+  agentv1::ListAgentsResponse agents;
+  EXPECT_THAT(kit_.Call(agentv1::Agent::NewStub(channel), &agentv1::Agent::Stub::ListAgents,
+                        agentv1::ListAgentsRequest(), agents),
+              IsOk());
+  EXPECT_THAT(CallEmpty(channel, "/spire.api.server.logger.v1.Logger/GetLogger"),
+              StatusIs(absl::StatusCode::kPermissionDenied));
+}
+
+TEST_F(ServerTest, KeepsEverythingOverARestart) {
+  SIGNET_ASSERT_OK_AND_ASSIGN(const spiffe::X509Svid agent, kit_.Attest(kit_.NewToken()));
+  const types::Entry entry = kit_.CreateEntry("/app", agent.id);
+  const std::string before = kit_.Bundle().Revision();
+  kit_.Stop();
+  kit_.Start();
+  EXPECT_EQ(kit_.Bundle().Revision(), before);  // the same authorities
+  entryv1::GetAuthorizedEntriesResponse out;
+  SIGNET_ASSERT_OK(kit_.Call(entryv1::Entry::NewStub(kit_.Tls(agent)), &entryv1::Entry::Stub::GetAuthorizedEntries,
+                             entryv1::GetAuthorizedEntriesRequest(), out));
+  ASSERT_EQ(out.entries_size(), 1);
+  EXPECT_EQ(out.entries(0).id(), entry.id());
+}
+
+TEST_F(ServerTest, SecondServerOnTheSameFolderIsRefused) {
+  config::Server config;
+  config.set_trust_domain("example.org");
+  config.set_data_dir(kit_.data_dir());
+  config.set_listen("127.0.0.1:0");
+  config.mutable_http()->set_listen("off");
+  EXPECT_THAT(Server::Create(OptionsFromConfig(config).value()),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr(kit_.data_dir())));
+}
+
+TEST_F(ServerTest, ShutdownEndsOpenStreams) {
+  SIGNET_ASSERT_OK_AND_ASSIGN(const spiffe::X509Svid agent, kit_.Attest(kit_.NewToken()));
+  auto stub = entryv1::Entry::NewStub(kit_.Tls(agent));
+  grpc::ClientContext context;
+  auto stream = stub->SyncAuthorizedEntries(&context);
+  entryv1::SyncAuthorizedEntriesRequest request;
+  ASSERT_TRUE(stream->Write(request));
+  const absl::Time start = absl::Now();
+  kit_.server().Shutdown(absl::Seconds(10));
+  EXPECT_LT(absl::Now() - start, absl::Seconds(5));
+}
+
+}  // namespace
+}  // namespace signet::server
