@@ -33,14 +33,6 @@ X509Ptr ToX509(const Certificate& certificate) {
   return X509Ptr(d2i_X509(nullptr, &in, static_cast<long>(certificate.der().size())));
 }
 
-std::string DerOf(X509* x509) {
-  unsigned char* buffer = nullptr;
-  const int size = i2d_X509(x509, &buffer);
-  std::string der = size > 0 ? std::string(reinterpret_cast<char*>(buffer), static_cast<size_t>(size)) : std::string();
-  OPENSSL_free(buffer);
-  return der;
-}
-
 }  // namespace
 
 struct TrustAnchors::Store {
@@ -79,22 +71,45 @@ absl::Status CheckIssuers(const std::vector<Certificate>& path) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<Certificate>> FoundPath(X509_STORE_CTX* ctx) {
+// The certificates a run deals with: OpenSSL's objects and our values of the same bytes, side by side.
+struct Known {
+  const std::vector<X509Ptr>& x509s;
+  absl::Span<const Certificate> certificates;
+
+  const Certificate* Find(const X509* x509) const {
+    for (size_t i = 0; i < x509s.size(); ++i) {
+      if (x509s[i].get() == x509) return &certificates[i];
+    }
+    return nullptr;
+  }
+};
+
+std::string LabelOf(const X509* x509, const Known& chain, const Known& anchors) {
+  const Certificate* certificate = chain.Find(x509);
+  if (certificate == nullptr) certificate = anchors.Find(x509);
+  return Label(certificate != nullptr ? *certificate : chain.certificates.front());
+}
+
+absl::StatusOr<std::vector<Certificate>> FoundPath(X509_STORE_CTX* ctx, const Known& chain, const Known& anchors) {
   STACK_OF(X509)* found = X509_STORE_CTX_get0_chain(ctx);
   std::vector<Certificate> path;
   for (int i = 0; i < sk_X509_num(found); ++i) {
-    SIGNET_ASSIGN_OR_RETURN(Certificate certificate, Certificate::Parse(DerOf(sk_X509_value(found, i))));
-    path.push_back(std::move(certificate));
+    const X509* x509 = sk_X509_value(found, i);
+    const Certificate* certificate = chain.Find(x509);
+    if (certificate == nullptr) certificate = anchors.Find(x509);
+    if (certificate == nullptr) return absl::InternalError("X509_verify_cert found a path over a foreign certificate");
+    path.push_back(*certificate);
   }
   if (path.empty()) return absl::InternalError("X509_verify_cert found no path and no error");
   return path;
 }
 
 // One run of OpenSSL, then our own rules on the path it found. With `only`, that anchor alone is trusted.
-absl::StatusOr<std::vector<Certificate>> Run(X509_STORE* store, X509* only, X509* leaf, STACK_OF(X509) * untrusted, absl::Time now) {
+absl::StatusOr<std::vector<Certificate>> Run(X509_STORE* store, X509* only, STACK_OF(X509) * untrusted,
+                                             const Known& chain, const Known& anchors, absl::Time now) {
   X509StackPtr trusted;  // outlives the context that refers to it
   X509StoreCtxPtr ctx(X509_STORE_CTX_new());
-  if (ctx == nullptr || X509_STORE_CTX_init(ctx.get(), store, leaf, untrusted) != 1) {
+  if (ctx == nullptr || X509_STORE_CTX_init(ctx.get(), store, chain.x509s.front().get(), untrusted) != 1) {
     return OpenSslError("X509_STORE_CTX_init");
   }
   if (only != nullptr) {
@@ -106,17 +121,15 @@ absl::StatusOr<std::vector<Certificate>> Run(X509_STORE* store, X509* only, X509
   const int result = X509_verify_cert(ctx.get());
   const int error = X509_STORE_CTX_get_error(ctx.get());
   if (result != 1 || error != X509_V_OK) {
-    X509* at_fault = X509_STORE_CTX_get_current_cert(ctx.get());
-    const auto certificate = Certificate::Parse(DerOf(at_fault != nullptr ? at_fault : leaf));
     ERR_clear_error();
-    return Refused(certificate.ok() ? Label(*certificate) : "unreadable certificate",
+    return Refused(LabelOf(X509_STORE_CTX_get_current_cert(ctx.get()), chain, anchors),
                    X509_verify_cert_error_string(error));
   }
-  SIGNET_ASSIGN_OR_RETURN(std::vector<Certificate> path, FoundPath(ctx.get()));
+  SIGNET_ASSIGN_OR_RETURN(std::vector<Certificate> path, FoundPath(ctx.get(), chain, anchors));
   SIGNET_RETURN_IF_ERROR(CheckIssuers(path));
-  for (int i = 1; i < static_cast<int>(path.size()); ++i) {
-    SIGNET_RETURN_IF_ERROR(CheckUriConstraints(sk_X509_value(X509_STORE_CTX_get0_chain(ctx.get()), i),
-                                               absl::MakeConstSpan(path).first(static_cast<size_t>(i))));
+  for (size_t i = 1; i < path.size(); ++i) {
+    SIGNET_RETURN_IF_ERROR(CheckUriConstraints(sk_X509_value(X509_STORE_CTX_get0_chain(ctx.get()), static_cast<int>(i)),
+                                               absl::MakeConstSpan(path).first(i)));
   }
   return path;
 }
@@ -171,14 +184,16 @@ absl::StatusOr<std::vector<Certificate>> TrustAnchors::FindPath(absl::Span<const
     if (x509s.back() == nullptr) return OpenSslRefusal("certificate chain");
     if (x509s.size() > 1 && sk_X509_push(untrusted.get(), x509s.back().get()) <= 0) return OpenSslError("sk_X509_push");
   }
-  absl::StatusOr<std::vector<Certificate>> path = Run(store_->store.get(), nullptr, x509s.front().get(), untrusted.get(), now);
+  const Known given{x509s, chain}, anchors{store_->x509s, store_->anchors};
+  absl::StatusOr<std::vector<Certificate>> path =
+      Run(store_->store.get(), nullptr, untrusted.get(), given, anchors, now);
   if (path.ok()) return path;
   // Anchors of one name and no key identifier to choose by: each of them may be the issuer.
   for (const Certificate& certificate : chain) {
     const auto same_name = store_->by_subject.find(certificate.issuer_der());
     if (same_name == store_->by_subject.end() || same_name->second.size() < 2) continue;
     for (const size_t i : same_name->second) {
-      auto other = Run(store_->store.get(), store_->x509s[i].get(), x509s.front().get(), untrusted.get(), now);
+      auto other = Run(store_->store.get(), store_->x509s[i].get(), untrusted.get(), given, anchors, now);
       if (other.ok()) return other;
     }
   }

@@ -6,6 +6,7 @@
 #include <openssl/params.h>
 #include <openssl/rsa.h>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -33,11 +34,12 @@ struct Curve {
   int bits;
   size_t coordinate_bytes;
   const char* group;
+  int nid;
 };
 constexpr Curve kCurves[] = {
-    {KeyType::kEcP256, "\x2a\x86\x48\xce\x3d\x03\x01\x07", 256, 32, "P-256"},
-    {KeyType::kEcP384, absl::string_view("\x2b\x81\x04\x00\x22", 5), 384, 48, "P-384"},
-    {KeyType::kEcP521, absl::string_view("\x2b\x81\x04\x00\x23", 5), 521, 66, "P-521"},
+    {KeyType::kEcP256, "\x2a\x86\x48\xce\x3d\x03\x01\x07", 256, 32, "P-256", NID_X9_62_prime256v1},
+    {KeyType::kEcP384, absl::string_view("\x2b\x81\x04\x00\x22", 5), 384, 48, "P-384", NID_secp384r1},
+    {KeyType::kEcP521, absl::string_view("\x2b\x81\x04\x00\x23", 5), 521, 66, "P-521", NID_secp521r1},
 };
 
 const unsigned char* Bytes(absl::string_view s) { return reinterpret_cast<const unsigned char*>(s.data()); }
@@ -253,11 +255,31 @@ EvpPkeyPtr GenerateKey(KeyType type) {
   return nullptr;
 }
 
+// For the three curves put together by hand: OpenSSL 3.0's encoders cost more than the generation of the key.
 absl::StatusOr<std::string> SpkiOf(EVP_PKEY* pkey) {
+  char group[32];
+  unsigned char point[2 * 66 + 1];
+  size_t size = 0;
+  if (EVP_PKEY_is_a(pkey, "EC") == 1 && EVP_PKEY_get_group_name(pkey, group, sizeof group, &size) == 1 &&
+      EVP_PKEY_get_octet_string_param(pkey, OSSL_PKEY_PARAM_PUB_KEY, point, sizeof point, &size) == 1) {
+    for (const Curve& curve : kCurves) {
+      if (OBJ_txt2nid(group) != curve.nid || size != 1 + 2 * curve.coordinate_bytes) continue;
+      DerWriter out(160);
+      out.Nest(kDerSequence, [&] {
+        out.Nest(kDerSequence, [&] {
+          out.Put(kDerOid, kOidEcPublicKey);
+          out.Put(kDerOid, curve.oid);
+        });
+        out.PutBitString(absl::string_view(reinterpret_cast<const char*>(point), size));
+      });
+      return out.Take();
+    }
+  }
+  ERR_clear_error();
   unsigned char* buffer = nullptr;
-  const int size = i2d_PUBKEY(pkey, &buffer);
-  if (size <= 0) return OpenSslError("i2d_PUBKEY");
-  return TakeSecret(buffer, size);
+  size = static_cast<size_t>(std::max(0, i2d_PUBKEY(pkey, &buffer)));
+  if (size == 0) return OpenSslError("i2d_PUBKEY");
+  return TakeSecret(buffer, static_cast<int>(size));
 }
 
 }  // namespace
