@@ -32,19 +32,16 @@ CLI::App& AddVerb(CLI::App& parent, Context& context, const std::string& name, c
                   const std::string& example, Target target) {
   CLI::App& verb = *parent.add_subcommand(name, description);
   verb.footer("\nExample:\n  " + example);
+  // The environment is read where a flag is used: CLI11 would read it for every verb, whichever is given.
   verb.add_option("--output", context.output, "text for people, json for programs")
-      ->check(CLI::IsMember({"text", "json"}))
-      ->envname("SIGNET_OUTPUT");
+      ->check(CLI::IsMember({"text", "json"}));
   if (target == Target::kServer) {
-    auto* socket =
-        verb.add_option("--socket", context.socket, "the server's admin socket (/run/signet/server/admin.sock)")
-            ->envname("SIGNET_ADMIN_SOCKET");
-    auto* server = verb.add_option("--server", context.server, "HOST:PORT of a server, instead of a socket")
-                       ->envname("SIGNET_SERVER");
-    verb.add_option("--identity-dir", context.identity_dir,
-                    "folder with the caller's SVID, key and bundle, as svid fetch --write leaves them")
-        ->envname("SIGNET_IDENTITY_DIR");
-    (void)socket, (void)server;
+    verb.add_option("--socket", context.socket,
+                    "the server's admin socket ($SIGNET_ADMIN_SOCKET, else /run/signet/server/admin.sock)");
+    verb.add_option("--server", context.server, "HOST:PORT of a server, instead of a socket ($SIGNET_SERVER)");
+    verb.add_option(
+        "--identity-dir", context.identity_dir,
+        "folder with the caller's SVID, key and bundle, as svid fetch --write leaves them ($SIGNET_IDENTITY_DIR)");
   } else if (target == Target::kWorkloadApi) {
     verb.add_option("--socket", context.socket,
                     "the Workload API's socket ($SPIFFE_ENDPOINT_SOCKET, else /run/signet/workload/api.sock)");

@@ -40,6 +40,12 @@ absl::Status TryConnect(const std::string& path, absl::string_view daemon) {
                       absl::StrCat("start ", daemon, ", or say by --socket where it listens"));
 }
 
+std::string FlagOrVariable(const std::string& flag, const char* variable) {
+  if (!flag.empty()) return flag;
+  const char* value = std::getenv(variable);
+  return value == nullptr ? "" : value;
+}
+
 }  // namespace
 
 void SetDeadline(grpc::ClientContext& context, absl::Duration timeout) {
@@ -52,31 +58,31 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> SocketChannel(const std::string& 
 }
 
 absl::StatusOr<std::shared_ptr<grpc::Channel>> ServerChannel(const Context& context) {
-  if (context.server.empty()) {
+  if (!context.socket.empty() && !context.server.empty()) return UsageError("--socket and --server exclude each other");
+  // A flag beats the environment: --socket is not overruled by SIGNET_SERVER.
+  const std::string address = context.socket.empty() ? FlagOrVariable(context.server, "SIGNET_SERVER") : "";
+  if (address.empty()) {
     if (!context.identity_dir.empty()) return UsageError("--identity-dir goes with --server HOST:PORT");
-    return SocketChannel(context.socket.empty() ? kServerSocket : context.socket, "signet-server");
+    const std::string socket = FlagOrVariable(context.socket, "SIGNET_ADMIN_SOCKET");
+    return SocketChannel(socket.empty() ? kServerSocket : socket, "signet-server");
   }
-  if (!context.socket.empty()) return UsageError("--socket and --server exclude each other");
-  if (context.identity_dir.empty()) {
+  const std::string directory = FlagOrVariable(context.identity_dir, "SIGNET_IDENTITY_DIR");
+  if (directory.empty()) {
     return UsageError(
         "--server needs --identity-dir DIR with an SVID that may administrate (admin entry or admin_ids)");
   }
-  SIGNET_ASSIGN_OR_RETURN(IdentityDir identity, ReadIdentityDir(context.identity_dir));
+  SIGNET_ASSIGN_OR_RETURN(IdentityDir identity, ReadIdentityDir(directory));
   const auto bundle = std::make_shared<const spiffe::Bundle>(std::move(identity.bundle));
   rpc::ClientTls tls{spiffe::ServerId(identity.svid.id.trust_domain()), std::move(identity.svid),
                      [bundle] { return bundle; }};
-  return rpc::MakeTlsChannel(context.server, std::move(tls), context.clock);
+  return rpc::MakeTlsChannel(address, std::move(tls), context.clock);
 }
 
 absl::StatusOr<std::string> WorkloadSocketPath(const std::string& given) {
-  std::string text = given;
-  if (text.empty()) {
-    const char* variable = std::getenv("SPIFFE_ENDPOINT_SOCKET");
-    if (variable == nullptr || *variable == '\0') return kWorkloadSocket;
-    text = variable;
-    if (!absl::StartsWith(text, "unix:")) {
-      return UsageError(absl::StrCat("SPIFFE_ENDPOINT_SOCKET is \"", text, "\"; only unix:///PATH is supported"));
-    }
+  const std::string text = FlagOrVariable(given, "SPIFFE_ENDPOINT_SOCKET");
+  if (text.empty()) return kWorkloadSocket;
+  if (given.empty() && !absl::StartsWith(text, "unix:")) {
+    return UsageError(absl::StrCat("SPIFFE_ENDPOINT_SOCKET is \"", text, "\"; only unix:///PATH is supported"));
   }
   absl::string_view path = text;
   absl::ConsumePrefix(&path, "unix:");

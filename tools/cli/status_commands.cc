@@ -163,7 +163,7 @@ void ExamineSvid(Report& report, absl::string_view whose, absl::Time expires, ab
                "compare this machine's clock with the server's; then look at its log for what keeps it from renewing");
   } else if (expires < now + absl::Minutes(5)) {
     report.Warn(absl::StrCat(whose, " expires in ", DurationText(expires - now)),
-                "renewal should have happened: look at its log");
+                "it is renewed at half its life: unless that is so short, look at its log");
   } else {
     report.Good(absl::StrCat(whose, " is valid for ", DurationText(expires - now)));
   }

@@ -86,6 +86,19 @@ TEST(UsageTest, FindsTheWorkloadApiByTheStandardsVariable) {
   unsetenv("SPIFFE_ENDPOINT_SOCKET");
 }
 
+TEST(UsageTest, EachTargetHasAVariableOfItsOwnAndAFlagBeatsIt) {
+  setenv("SIGNET_ADMIN_SOCKET", "/no/admin.sock", 1);
+  setenv("SIGNET_SERVER", "127.0.0.1:1", 1);
+  setenv("SPIFFE_ENDPOINT_SOCKET", "unix:///no/workload.sock", 1);
+  EXPECT_THAT(RunCli({"entry", "list"}).err, HasSubstr("--identity-dir"));
+  EXPECT_THAT(RunCli({"entry", "list", "--socket", "/no/flag.sock"}).err, HasSubstr("/no/flag.sock"));
+  unsetenv("SIGNET_SERVER");
+  EXPECT_THAT(RunCli({"entry", "list"}).err, HasSubstr("/no/admin.sock"));
+  EXPECT_THAT(RunCli({"svid", "fetch"}).err, HasSubstr("/no/workload.sock"));
+  unsetenv("SIGNET_ADMIN_SOCKET");
+  unsetenv("SPIFFE_ENDPOINT_SOCKET");
+}
+
 TEST(UsageTest, TellsEveryMistakeOfAnEntryFile) {
   const Result result = RunCli({"entry", "create", "--file", "-"}, R"(entries:
 - {spiffe_id: spiffe://a/b, parent_id: spiffe://a/c, selectors: [unix:uid:1]}
