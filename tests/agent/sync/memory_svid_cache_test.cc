@@ -18,10 +18,10 @@
 namespace signet::agent {
 namespace {
 
-using testing::StatusIs;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
+using testing::StatusIs;
 
 // Collects the updates of one subscription.
 class Stream {
@@ -138,7 +138,8 @@ TEST_F(MemorySvidCacheTest, MatchingAgreesWithTheNaiveOracle) {
     for (const auto& [_, entry] : model) {
       if (spiffe::IsSubset(entry.selectors, caller)) matching.push_back(&entry);
     }
-    std::sort(matching.begin(), matching.end(), [](auto* a, auto* b) { return std::tie(a->created_at, a->id) < std::tie(b->created_at, b->id); });
+    std::sort(matching.begin(), matching.end(),
+              [](auto* a, auto* b) { return std::tie(a->created_at, a->id) < std::tie(b->created_at, b->id); });
     std::vector<std::string> expected;
     std::set<std::string> hints;
     for (const spiffe::Entry* entry : matching) {
@@ -368,7 +369,10 @@ TEST_F(MemorySvidCacheTest, WantedForAWhileAfterTheLastStream) {
 
 TEST_F(MemorySvidCacheTest, ByteBudgetDropsOnlyWhatNoStreamShows) {
   MemorySvidCache small(Td(), clock_, metrics_, {.budget_bytes = 2500});
-  small.Apply({{EntryOf("a", {"unix:uid:1"}), EntryOf("b", {"unix:uid:2"}), EntryOf("c", {"unix:uid:3"})}, {}, {authority_.bundle()}, {}});
+  small.Apply({{EntryOf("a", {"unix:uid:1"}), EntryOf("b", {"unix:uid:2"}), EntryOf("c", {"unix:uid:3"})},
+               {},
+               {authority_.bundle()},
+               {}});
   small.SetReady(clock_.Now());
   Stream stream;
   auto subscription = small.Subscribe(Sel({"unix:uid:2"}), stream.callback());
@@ -450,10 +454,13 @@ TEST_F(MemorySvidCacheTest, RandomHistoriesConverge) {  // I8: after any history
   for (int step = 0; step < 300; ++step) {
     const std::string id = absl::StrCat("e", random() % 10);
     switch (random() % 4) {
-      case 0: cache_.Apply({{}, {id}, {}, {}}); break;
+      case 0:
+        cache_.Apply({{}, {id}, {}, {}});
+        break;
       case 1:
       case 2: {
-        spiffe::Entry entry = EntryOf(id, {absl::StrCat("t:", random() % 4), absl::StrCat("t:", random() % 4)}, static_cast<int64_t>(random() % 20));
+        spiffe::Entry entry = EntryOf(id, {absl::StrCat("t:", random() % 4), absl::StrCat("t:", random() % 4)},
+                                      static_cast<int64_t>(random() % 20));
         entry.revision = step;
         cache_.Apply({{entry}, {}, {}, {}});
         break;
@@ -474,7 +481,8 @@ TEST_F(MemorySvidCacheTest, RandomHistoriesConverge) {  // I8: after any history
   }
 }
 
-// --- JWT ---------------------------------------------------------------------------------------------------------------
+// --- JWT
+// ---------------------------------------------------------------------------------------------------------------
 
 class JwtTest : public MemorySvidCacheTest {
  protected:
@@ -569,7 +577,8 @@ TEST_F(JwtTest, ChangedOrRemovedEntryForgetsItsTokens) {
   cache_.Apply({{}, {"a"}, {}, {}});
   Answer(1, "t2");  // came too late
   EXPECT_THAT(results_[1], StatusIs(absl::StatusCode::kUnavailable));
-  cache_.FetchJwt(before, {"x"}, [this](absl::StatusOr<SvidCache::JwtResult> result) { results_.push_back(std::move(result)); });
+  cache_.FetchJwt(before, {"x"},
+                  [this](absl::StatusOr<SvidCache::JwtResult> result) { results_.push_back(std::move(result)); });
   EXPECT_THAT(results_[2], StatusIs(absl::StatusCode::kPermissionDenied));
 }
 
