@@ -103,6 +103,12 @@ absl::StatusOr<WantedEntry> EntryFromClient(const wire::Entry& in, const wire::E
                      .expires_at = mask->expires_at(),
                      .additional_attributes = mask->additional_attributes()};
   }
+  if (wanted.entry.store_svid && std::adjacent_find(wanted.entry.selectors.begin(), wanted.entry.selectors.end(),
+                                                    [](const spiffe::Selector& a, const spiffe::Selector& b) {
+                                                      return a.type != b.type;
+                                                    }) != wanted.entry.selectors.end()) {
+    return Refusal("selectors", "must all be of one type, the store's, when store_svid is set");
+  }
   if (wanted.fields.spiffe_id) SIGNET_RETURN_IF_ERROR(CheckWorkload("spiffe_id", wanted.entry.spiffe_id, own));
   if (wanted.fields.parent_id) SIGNET_RETURN_IF_ERROR(CheckMember("parent_id", wanted.entry.parent_id, own));
   return wanted;

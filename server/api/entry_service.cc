@@ -32,8 +32,9 @@ absl::StatusOr<EntryFilter> FilterFromWire(const Filter& in, const spiffe::Trust
   if (in.has_by_federates_with()) {
     SIGNET_ASSIGN_OR_RETURN(out.federates_with, FederatesWithFilterFromWire(in.by_federates_with()));
   }
-  if (in.has_by_hint()) out.hint = in.by_hint().value();
-  if (in.has_by_downstream()) out.downstream = in.by_downstream().value();
+  // As SPIRE reads them, whose command line sends by_downstream = false when it means any entry.
+  if (!in.by_hint().value().empty()) out.hint = in.by_hint().value();
+  if (in.by_downstream().value()) out.downstream = true;
   return out;
 }
 

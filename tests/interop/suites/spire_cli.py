@@ -51,7 +51,7 @@ def entries(results, cli, folder):
     with results.check("entry_create_duplicate_refused"):
         answer = cli.call("entry", "create", "-spiffeID", _ID, "-parentID", NODE_ID, "-selector", "unix:gid:2", "-selector",
                           "unix:uid:1", check=False)
-        require(answer.returncode != 0 and "similar entry already exists" in answer.stdout + answer.stderr,
+        require(answer.returncode != 0 and "code: AlreadyExists" in answer.stdout + answer.stderr,
                 f"exit {answer.returncode}: {answer.stdout}{answer.stderr}")
     with results.check("entry_create_chosen_id"):
         answer = cli.json("entry", "create", "-entryID", "my-entry", "-spiffeID", f"{_ID}/chosen", "-parentID", NODE_ID,
