@@ -20,7 +20,8 @@ namespace {
 
 constexpr size_t kMaxDocumentBytes = 4 << 20;
 constexpr size_t kMaxKeys = 1000;
-constexpr absl::string_view kUseX509 = "x509-svid";  // Bundle 4.2.2; case counts
+constexpr uint64_t kMaxHintSeconds = 365 * 24 * 3600;  // more is taken as this: nobody means it
+constexpr absl::string_view kUseX509 = "x509-svid";    // Bundle 4.2.2; case counts
 constexpr absl::string_view kUseJwt = "jwt-svid";
 constexpr absl::string_view kUseWit = "wit-svid";
 
@@ -48,6 +49,13 @@ absl::StatusOr<std::string> DecodeBase64(absl::string_view text) {
   return bytes;
 }
 
+void AddAuthority(crypto::Certificate certificate, Bundle& bundle) {  // once
+  for (const X509Authority& known : bundle.x509_authorities) {
+    if (known.certificate == certificate) return;
+  }
+  bundle.x509_authorities.push_back({.certificate = std::move(certificate)});
+}
+
 absl::Status AddX509(const boost::json::object& jwk, Bundle& bundle) {
   const boost::json::value* value = jwk.if_contains("x5c");
   if (value == nullptr) return absl::OkStatus();  // BND-9: absent or empty is ignored
@@ -64,10 +72,7 @@ absl::Status AddX509(const boost::json::object& jwk, Bundle& bundle) {
   if (certificate.public_key() != *key) {  // RFC 7517 4.7
     return absl::InvalidArgumentError("the key of \"x5c\" is not that of the JWK");
   }
-  for (const X509Authority& known : bundle.x509_authorities) {
-    if (known.certificate == certificate) return absl::OkStatus();
-  }
-  bundle.x509_authorities.push_back({.certificate = std::move(certificate)});
+  AddAuthority(std::move(certificate), bundle);
   return absl::OkStatus();
 }
 
@@ -133,7 +138,7 @@ absl::StatusOr<Bundle> Bundle::ParseJson(const TrustDomain& trust_domain, absl::
   Bundle bundle{.trust_domain = trust_domain, .x509_authorities = {}, .jwt_authorities = {}};
   SIGNET_ASSIGN_OR_RETURN(bundle.sequence_number, UnsignedOrZero(*object, "spiffe_sequence"), context);
   SIGNET_ASSIGN_OR_RETURN(const uint64_t hint_seconds, UnsignedOrZero(*object, "spiffe_refresh_hint"), context);
-  bundle.refresh_hint = absl::Seconds(hint_seconds);
+  bundle.refresh_hint = absl::Seconds(std::min(hint_seconds, kMaxHintSeconds));
   size_t index = 0;
   for (const boost::json::value& key : keys->get_array()) {
     SIGNET_RETURN_IF_ERROR(AddJwk(key, bundle), absl::StrCat(context, ": keys[", index, "]"));
@@ -146,9 +151,7 @@ absl::StatusOr<Bundle> Bundle::ParsePem(const TrustDomain& trust_domain, absl::s
   SIGNET_ASSIGN_OR_RETURN(std::vector<crypto::Certificate> certificates, crypto::Certificate::ParsePemChain(pem),
                           absl::StrCat("bundle of \"", trust_domain.name(), "\""));
   Bundle bundle{.trust_domain = trust_domain, .x509_authorities = {}, .jwt_authorities = {}};
-  for (crypto::Certificate& certificate : certificates) {
-    bundle.x509_authorities.push_back({.certificate = std::move(certificate)});
-  }
+  for (crypto::Certificate& certificate : certificates) AddAuthority(std::move(certificate), bundle);
   return bundle;
 }
 

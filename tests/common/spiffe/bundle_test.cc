@@ -108,6 +108,10 @@ TEST_F(BundleTest, TheSequenceIsOf64Bits) {  // BND-3
   EXPECT_EQ(Parse(R"({"keys":[],"spiffe_sequence":18446744073709551615})")->sequence_number, UINT64_MAX);
 }
 
+TEST_F(BundleTest, AHugeHintIsTakenAsAYear) {
+  EXPECT_EQ(Parse(R"({"keys":[],"spiffe_refresh_hint":18446744073709551615})")->refresh_hint, absl::Hours(365 * 24));
+}
+
 TEST_F(BundleTest, TheHintIsRoundedUpToSeconds) {  // BND-4
   Bundle bundle{td_, {}, {}};
   bundle.refresh_hint = absl::Milliseconds(1500);
@@ -219,6 +223,7 @@ TEST_F(BundleTest, ReadsPemOrJson) {
   EXPECT_THAT(Bundle::ParsePemOrJson(td_, x509_only.ToPem()), IsOkAndHolds(x509_only));
   EXPECT_THAT(Bundle::ParsePemOrJson(td_, absl::StrCat("\n # roots\n", x509_only.ToPem())), IsOkAndHolds(x509_only));
   EXPECT_THAT(Bundle::ParsePemOrJson(td_, absl::StrCat(" \n", Full().ToSpiffeJson())), IsOkAndHolds(Full()));
+  EXPECT_THAT(Bundle::ParsePem(td_, x509_only.ToPem() + x509_only.ToPem()), IsOkAndHolds(x509_only));
   EXPECT_THAT(Bundle::ParsePemOrJson(td_, ""), StatusIs(absl::StatusCode::kInvalidArgument));
   EXPECT_THAT(Bundle::ParsePemOrJson(td_, "x"), StatusIs(absl::StatusCode::kInvalidArgument));
   EXPECT_EQ(Full().X509Der(), root_.certificate.der() + root2_.certificate.der());
