@@ -138,7 +138,8 @@ absl::StatusOr<SealedState> FromPlaintext(absl::string_view bytes, const spiffe:
   absl::flat_hash_map<std::string, EntryPtr> entries;
   for (const spire::api::types::Entry& entry : wire.entries()) {
     SIGNET_ASSIGN_OR_RETURN(spiffe::Entry parsed, EntryFromWire(entry, trust_domain));
-    entries[parsed.id] = std::make_shared<const spiffe::Entry>(std::move(parsed));
+    const std::string id = parsed.id;  // the right side of an assignment is evaluated first, and moves it away
+    entries[id] = std::make_shared<const spiffe::Entry>(std::move(parsed));
   }
   std::map<std::string, BundlePtr> bundles;
   for (const storage::Bundle& bundle : wire.bundles()) {
