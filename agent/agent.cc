@@ -179,6 +179,9 @@ absl::Status Agent::Parts::BuildWorkloadSocket() {
   workload.services.push_back(MakeWorkloadService({*cache, *attestation, *workload.front, streams, clock, metrics,
                                                    options.trust_domain, options.allowed_foreign_jwt_claims}));
   const std::vector<std::string> names = {std::string(kWorkloadApi)};
+  // Without the header, as SPIRE's agent: `spire-agent healthcheck` and gRPC probes send none, and all that is told is
+  // whether the agent serves.
+  workload.services.push_back(rpc::MakeHealthService(health, names, AllowAll));
   workload.services.push_back(rpc::MakeReflectionService(names, RequireHeader));
   workload.services.push_back(rpc::MakeReflectionV1AlphaService(names, RequireHeader));
   grpc::ServerBuilder builder;
