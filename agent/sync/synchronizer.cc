@@ -17,8 +17,10 @@ namespace {
 
 constexpr crypto::KeyType kKeyType = crypto::KeyType::kEcP256;
 constexpr absl::Duration kReopenSpread = absl::Seconds(5);  // so that agents do not all shake hands at once
-constexpr size_t kLargeSnapshot = 500;                      // SVIDs; beyond it the sealed cache is written less often
-constexpr absl::Duration kLargeSealEvery = absl::Seconds(30);
+// The sealed cache is written at once after a change, then rests nine times as long as the writing took: what a kill -9 may
+// lose is milliseconds old, and a large cache never takes more than a tenth of this thread.
+constexpr int kSealRest = 9;
+constexpr absl::Duration kSealRetry = absl::Seconds(1);
 
 bool SameVersion(const spiffe::Entry& entry, const EntryRevision& revision) {
   return entry.revision == revision.revision && entry.created_at == revision.created_at;
@@ -636,12 +638,7 @@ absl::Duration Synchronizer::SealJob() {
   if (version == sealed_version_) return absl::InfiniteDuration();
   const absl::Duration now = deps_.clock.Steady();
   if (now < seal_not_before_) return seal_not_before_ - now;
-  size_t svids = 0;
-  const absl::Status status = deps_.sealed->Write([&] {
-    SealedState state = TakeState();
-    svids = state.snapshot.svids.size();
-    return state;
-  });
+  const absl::Status status = deps_.sealed->Write([&] { return TakeState(); });
   if (status.ok()) {
     sealed_version_ = version;
     deps_.health.SetReady("sealed_cache");
@@ -649,9 +646,9 @@ absl::Duration Synchronizer::SealJob() {
     deps_.health.SetDegraded("sealed_cache", absl::StrCat(status.message(), "; a restart without the server serves an older state"));
     SIGNET_LOG(warn, "the sealed cache cannot be written", {{"error", status.message()}});
   }
-  const absl::Duration every = svids > kLargeSnapshot ? kLargeSealEvery : options_.seal_every;
-  seal_not_before_ = now + every;
-  return every;
+  const absl::Duration after = deps_.clock.Steady();
+  seal_not_before_ = after + (status.ok() ? kSealRest * (after - now) : kSealRetry);
+  return seal_not_before_ - after;
 }
 
 }  // namespace signet::agent

@@ -37,7 +37,6 @@ class Synchronizer {
     size_t batch = 200;                                 // CSRs a call; SPIRE's servers take 500
     absl::Duration poll_every = absl::Seconds(5);       // against a server without AgentSync: SPIRE's sync_interval
     absl::Duration retry_refused = absl::Seconds(30);   // an entry the server would not sign for
-    absl::Duration seal_every = absl::Seconds(1);       // at most; a large cache less often
   };
   // All references outlive the synchroniser. `attestor` may be null: then the agent can only renew. `sealed` may be null.
   struct Deps {

@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import tempfile
+import time
 import unittest
 
 from system import Daemon, System, listed, wait_for
@@ -26,10 +27,18 @@ class FaultTest(unittest.TestCase):
 
 
 class ServerAwayTest(FaultTest):
+    def wait_sealed(self):
+        """Until the sealed cache was written after this moment, or has rested since the last change."""
+        cache = self.system.agent.data / "cache.sealed"
+        seen = cache.stat().st_mtime_ns
+        began = time.monotonic()
+        wait_for("the sealed cache", lambda: cache.stat().st_mtime_ns != seen or time.monotonic() - began > 1)
+
     def test_agent_restarted_without_server_serves_what_it_held(self):  # F3; SPIRE's agent exits here
         self.system.start()
         self.system.create_entry("/app")
         before = self.system.wait_svid("/app")
+        self.wait_sealed()
         self.system.server.kill()
         self.system.agent.kill()
         self.system.agent.spawn()
