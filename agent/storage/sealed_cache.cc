@@ -138,7 +138,11 @@ absl::StatusOr<SealedState> FromPlaintext(absl::string_view bytes, const spiffe:
   absl::flat_hash_map<std::string, EntryPtr> entries;
   for (const spire::api::types::Entry& entry : wire.entries()) {
     SIGNET_ASSIGN_OR_RETURN(spiffe::Entry parsed, EntryFromWire(entry, trust_domain));
+<<<<<<< HEAD
     const std::string id = parsed.id;  // the right side of an assignment is evaluated first, and moves it away
+=======
+    const std::string id = parsed.id;
+>>>>>>> b89bd43 (agent: test the synchroniser, the sealed cache and the store; mend what that found)
     entries[id] = std::make_shared<const spiffe::Entry>(std::move(parsed));
   }
   std::map<std::string, BundlePtr> bundles;
@@ -282,7 +286,7 @@ absl::Status SealedCache::Write(const std::function<SealedState()>& take) {
   crypto::Cleanse(plaintext);
   SIGNET_RETURN_IF_ERROR(sealed.status());
   std::lock_guard lock(mutex_);
-  if (generation_ != generation) return absl::AbortedError("the cache was removed meanwhile");
+  if (destroyed_ || generation_ != generation) return absl::AbortedError("the cache was removed meanwhile");
   SIGNET_RETURN_IF_ERROR(fs::WriteFileAtomically(Path(kSealed), absl::StrCat(kSealedMagic, *sealed)));
   SIGNET_FAILPOINT_STATUS("sealed_cache.before_log_reset");
   if (included == 0) return absl::OkStatus();
@@ -328,16 +332,21 @@ absl::Status SealedCache::Withdraw(const Withdrawal& withdrawal) {
   if (withdrawal.empty()) return absl::OkStatus();
   {
     std::lock_guard lock(mutex_);
-    const absl::Status status = Append(ToRecord(withdrawal));
+    const absl::Status status = destroyed_ ? absl::OkStatus() : Append(ToRecord(withdrawal));
     if (status.ok()) return status;
     SIGNET_LOG(error, "a withdrawal cannot be written; the sealed cache is removed, so that nothing comes back",
                {{"error", status.message()}});
+    return Remove();
   }
-  return Destroy();
 }
 
 absl::Status SealedCache::Destroy() {
   std::lock_guard lock(mutex_);
+  destroyed_ = true;
+  return Remove();
+}
+
+absl::Status SealedCache::Remove() {
   ++generation_;
   if (log_fd_ >= 0) close(std::exchange(log_fd_, -1));
   for (const absl::string_view name : {kSealed, kLog}) {  // in this order: the log alone serves nothing

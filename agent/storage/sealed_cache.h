@@ -57,7 +57,7 @@ class SealedCache {
   // only if even that fails is an error returned.
   absl::Status Withdraw(const Withdrawal& withdrawal);
 
-  // Nothing is left to serve: the agent is banned.
+  // Removes everything for good: the agent is banned or evicted. Later writes are refused.
   absl::Status Destroy();
 
  private:
@@ -69,6 +69,7 @@ class SealedCache {
   absl::Status Append(const std::string& record);
   absl::Status RewriteLog(size_t first_kept);
   absl::Status SetAsideAll(const absl::Status& why);
+  absl::Status Remove();
 
   const std::string directory_;
   const spiffe::TrustDomain trust_domain_;
@@ -76,7 +77,8 @@ class SealedCache {
   Clock& clock_;
   std::mutex mutex_;
   std::vector<std::string> records_;  // in the log now, as plain bytes
-  uint64_t generation_ = 0;           // of Destroy(): what was taken before is not written after
+  uint64_t generation_ = 0;           // of Remove(): what was taken before is not written after
+  bool destroyed_ = false;
   int log_fd_ = -1;
 };
 

@@ -22,6 +22,11 @@ constexpr absl::Duration kReopenSpread = absl::Seconds(5);  // so that agents do
 constexpr int kSealRest = 9;
 constexpr absl::Duration kSealRetry = absl::Seconds(1);
 
+// Without the payload, which is for programs.
+std::string Text(const absl::Status& status) {
+  return absl::StrCat(absl::StatusCodeToString(status.code()), ": ", status.message());
+}
+
 bool SameVersion(const spiffe::Entry& entry, const EntryRevision& revision) {
   return entry.revision == revision.revision && entry.created_at == revision.created_at;
 }
@@ -163,16 +168,16 @@ void Synchronizer::LoseServer(const absl::Status& why, absl::string_view part) {
   if (dead_ || absl::IsCancelled(why)) return;
   deps_.metrics.sync_failures.Add();
   deps_.cache.SetOffline(true);
-  const std::string reason = absl::StrCat("the server does not serve this agent (", why.ToString(), "); what is held is served on");
+  const std::string reason = absl::StrCat("the server does not serve this agent (", Text(why), "); what is held is served on");
   if (deps_.cache.ready()) {
     deps_.health.SetDegraded("server", reason);
   } else {
     deps_.health.SetUnready("server", reason);
   }
   if (!server_away_.exchange(true)) {
-    SIGNET_LOG(warn, "server lost; serving what is held", {{"part", part}, {"error", why.ToString()}});
+    SIGNET_LOG(warn, "server lost; serving what is held", {{"part", part}, {"error", Text(why)}});
   } else {
-    SIGNET_LOG(debug, "server still away", {{"part", part}, {"error", why.ToString()}});
+    SIGNET_LOG(debug, "server still away", {{"part", part}, {"error", Text(why)}});
   }
 }
 
@@ -409,7 +414,7 @@ absl::Duration Synchronizer::PollJob() {
     return absl::OkStatus();
   };
   if (const absl::Status status = poll(); !status.ok()) {
-    synced_ = false;
+    synced_ = polling_ = false;  // what answers next may be able to push
     LoseServer(status, "poll");
     OnRefusal(status);
     deps_.client.MoveOn();
@@ -482,21 +487,26 @@ bool Synchronizer::OwnAuthorityIsTainted() const {
 }
 
 absl::Duration Synchronizer::KeepIdentity(Instant now) {
-  const bool needed = deps_.cache.OwnBundle() == nullptr || deps_.identity.Expired() || must_attest_ ||
-                      deps_.identity.Due() || OwnAuthorityIsTainted();
-  if (!needed) return deps_.identity.UntilDue();
+  const bool needed = deps_.cache.OwnBundle() == nullptr || deps_.identity.Expired() || must_attest_;
+  if (!needed) {
+    const bool better = deps_.identity.Due() || OwnAuthorityIsTainted();
+    if (!better) return deps_.identity.UntilDue();
+    if (now.steady < no_better_before_) return no_better_before_ - now.steady;
+  }
   if (now.steady < identity_not_before_) return identity_not_before_ - now.steady;
   const absl::Status status = RefreshIdentity();
   if (status.ok()) {
     identity_backoff_.Reset();
-    return deps_.identity.UntilDue();
+    if (!OwnAuthorityIsTainted() && !deps_.identity.Due()) return deps_.identity.UntilDue();
+    no_better_before_ = deps_.clock.Steady() + options_.retry_refused;  // the server gives nothing better now
+    return options_.retry_refused;
   }
   if (dead_) return absl::InfiniteDuration();
   LoseServer(status, "identity");
   OnRefusal(status);
   if (deps_.identity.Expired()) {
     deps_.health.SetUnready("identity", absl::StrCat("the agent has no SVID of its own: ", status.message()));
-    SIGNET_LOG(warn, "the agent has not attested; trying again", {{"error", status.ToString()}});
+    SIGNET_LOG(warn, "the agent has not attested; trying again", {{"error", Text(status)}});
     deps_.client.MoveOn();
   }
   const absl::Duration wait = identity_backoff_.Next();
@@ -591,6 +601,7 @@ absl::Status Synchronizer::MintBatch(const std::vector<std::string>& ids) {
 
   std::vector<HeldSvid> minted;
   std::vector<std::string> refused;
+  const BundlePtr own = deps_.cache.OwnBundle();
   const Instant now{deps_.clock.Now(), deps_.clock.Steady()};
   for (size_t i = 0; i < chains.size(); ++i) {
     const auto accept = [&]() -> absl::Status {
@@ -603,13 +614,17 @@ absl::Status Synchronizer::MintBatch(const std::vector<std::string>& ids) {
         SIGNET_LOG(warn, "the clocks of agent and server disagree; this SVID is aged by the time since its arrival",
                    {{"entry", entries[i]->id}, {"not_before", absl::FormatTime(leaf.not_before())}, {"now", absl::FormatTime(now.wall)}});
       }
+      // A server that still signs with a tainted key, or gives next to no life, is not asked in a circle.
+      if (life.Due(now) || (own != nullptr && ChainsToTainted(*own, svid.chain))) {
+        refused_until_[entries[i]->id] = now.steady + options_.retry_refused;
+      }
       minted.push_back({entries[i], std::make_shared<const spiffe::X509Svid>(std::move(svid)), life});
       return absl::OkStatus();
     };
     if (const absl::Status status = accept(); !status.ok()) {
       refused.push_back(entries[i]->id);
       refused_until_[entries[i]->id] = now.steady + options_.retry_refused;
-      SIGNET_LOG(warn, "the server signed no SVID for an entry", {{"entry", entries[i]->id}, {"error", status.ToString()}});
+      SIGNET_LOG(warn, "the server signed no SVID for an entry", {{"entry", entries[i]->id}, {"error", Text(status)}});
     }
   }
   deps_.metrics.x509_rotations.Add(static_cast<double>(minted.size()));

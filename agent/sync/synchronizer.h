@@ -113,6 +113,7 @@ class Synchronizer {
   Backoff mint_backoff_{absl::Milliseconds(500), absl::Seconds(30)};
   Backoff identity_backoff_{absl::Milliseconds(500), absl::Seconds(30)};
   absl::Duration mint_not_before_ = absl::ZeroDuration(), identity_not_before_ = absl::ZeroDuration();  // steady
+  absl::Duration no_better_before_ = absl::ZeroDuration();  // steady: a fresh SVID would be no better than the one held
   absl::flat_hash_map<std::string, absl::Duration> refused_until_;
   bool ever_attested_ = false;
 

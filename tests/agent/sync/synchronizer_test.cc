@@ -1,0 +1,420 @@
+// The agent's heart against a server in memory: start, follow, rotate, outage, restart, withdrawal, ban.
+#include "agent/sync/synchronizer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <deque>
+#include <optional>
+#include <thread>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "common/fs/atomic_file.h"
+#include "common/telemetry/metrics.h"
+#include "tests/agent/sync/agent_kit.h"
+#include "tests/fakes/fake_clock.h"
+#include "tests/fakes/fake_server_client.h"
+#include "tests/testing/status_matchers.h"
+#include "tests/testing/temp_dir.h"
+
+namespace signet::agent {
+namespace {
+
+using testing::StatusIs;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+class FakeNodeAttestor final : public NodeAttestor {
+ public:
+  absl::string_view type() const override { return "test"; }
+  absl::StatusOr<std::string> Payload() override { return "evidence"; }
+  absl::StatusOr<std::string> Respond(absl::string_view) override { return absl::FailedPreconditionError("no challenges"); }
+};
+
+// One life of the agent's process over the files of a folder.
+class Life {
+ public:
+  Life(const std::string& folder, fakes::FakeClock& clock, fakes::FakeServerClient& server, spiffe::Bundle first_trust)
+      : cache(Td(), clock, metrics, {}), store({folder, Td()}, clock), identity(store, Stored(), clock),
+        sealed(SealedCache::Open(folder, Td(), clock).value()),
+        synchronizer({.trust_domain = Td()},
+                     {cache, server, identity, &attestor, sealed.get(), clock, metrics, health,
+                      [first_trust] { return first_trust; },
+                      [this](absl::Status why) {
+                        std::lock_guard lock(mutex);
+                        fatal = std::move(why);
+                      }}) {}
+
+  StoredAgent Stored() {
+    StoredAgent stored = store.Load().value();
+    if (stored.bundle.has_value()) cache.Apply({{}, {}, {*stored.bundle}, {}});
+    return stored;
+  }
+  std::optional<absl::Status> Fatal() {
+    std::lock_guard lock(mutex);
+    return fatal;
+  }
+  std::vector<std::string> Held() {
+    std::vector<std::string> ids;
+    for (const HeldSvid& held : cache.Snapshot().svids) ids.push_back(held.entry->id);
+    std::sort(ids.begin(), ids.end());
+    return ids;
+  }
+  std::string SerialOf(const std::string& id) {
+    for (const HeldSvid& held : cache.Snapshot().svids) {
+      if (held.entry->id == id) return held.svid->leaf().serial();
+    }
+    return "";
+  }
+
+  telemetry::Metrics registry;
+  Metrics metrics{registry};
+  telemetry::Health health;
+  FakeNodeAttestor attestor;
+  MemorySvidCache cache;
+  AgentStore store;
+  AgentIdentity identity;
+  std::unique_ptr<SealedCache> sealed;
+  std::mutex mutex;
+  std::optional<absl::Status> fatal;
+  Synchronizer synchronizer;
+};
+
+class SynchronizerTest : public ::testing::Test {
+ protected:
+  void Begin(fakes::FakeServerClient& server) {
+    life_.reset();
+    life_.emplace(dir_.path(), clock_, server, server.bundle());
+    life_->synchronizer.Restore();
+    life_->synchronizer.Start();
+  }
+  void Begin() { Begin(*server_); }
+  // A new process over the same files. The server object stays, but its calls were shut down with the old process.
+  void Restart(bool server_away) {
+    life_.reset();
+    auto next = std::make_unique<fakes::FakeServerClient>(clock_);
+    next->SetAway(server_away);
+    server_ = std::move(next);
+    Begin();
+  }
+  template <typename Condition>
+  static void Eventually(const char* what, Condition condition) {
+    const absl::Time end = absl::Now() + absl::Seconds(20);
+    while (!condition()) {
+      ASSERT_LT(absl::Now(), end) << "in vain: " << what;
+      std::this_thread::yield();
+    }
+  }
+  template <typename Condition>
+  void AdvanceUntil(const char* what, absl::Duration step, Condition condition) {
+    Eventually(what, [&] {
+      if (condition()) return true;
+      clock_.Advance(step);
+      for (int i = 0; i < 200; ++i) std::this_thread::yield();
+      return false;
+    });
+  }
+  std::unique_ptr<SvidCache::Subscription> Want(const std::vector<std::string>& selectors) {
+    return life_->cache.Subscribe(Sel(selectors), [this](UpdatePtr update) {
+      std::lock_guard lock(mutex_);
+      last_ = std::move(update);
+    });
+  }
+  std::vector<std::string> Shown() {
+    std::lock_guard lock(mutex_);
+    std::vector<std::string> ids;
+    if (last_ != nullptr) {
+      for (const Identity& identity : last_->identities) ids.push_back(identity.entry->id);
+    }
+    return ids;
+  }
+  bool ready() { return life_->cache.ready(); }
+
+  testing::TempDir dir_;
+  fakes::FakeClock clock_;
+  std::unique_ptr<fakes::FakeServerClient> server_ = std::make_unique<fakes::FakeServerClient>(clock_);
+  std::mutex mutex_;
+  UpdatePtr last_;
+  std::optional<Life> life_;
+};
+
+TEST_F(SynchronizerTest, AttestsSyncsAndMintsWhatIsWanted) {
+  server_->Put(EntryOf("a", {"unix:uid:1"}));
+  server_->Put(EntryOf("b", {"unix:uid:2"}));
+  Begin();
+  Eventually("ready", [&] { return ready(); });
+  EXPECT_EQ(server_->calls().minted, 0);  // on demand
+  auto stream = Want({"unix:uid:1"});
+  Eventually("shown", [&] { return Shown() == std::vector<std::string>{"a"}; });
+  EXPECT_EQ(server_->calls().minted, 1);
+  EXPECT_EQ(server_->calls().attests, 1);
+  EXPECT_TRUE(life_->health.ready());
+}
+
+TEST_F(SynchronizerTest, AChangeReachesTheStreamWithoutAPoll) {
+  Begin();
+  Eventually("ready", [&] { return ready(); });
+  auto stream = Want({"unix:uid:1"});
+  server_->Put(EntryOf("a", {"unix:uid:1"}));
+  Eventually("created", [&] { return Shown() == std::vector<std::string>{"a"}; });
+  server_->Remove("a");
+  AdvanceUntil("removed", absl::Milliseconds(10), [&] { return Shown().empty(); });
+}
+
+TEST_F(SynchronizerTest, RotatesAtHalfLifeWithAFreshKey) {
+  server_->Put(EntryOf("a", {"unix:uid:1"}));
+  Begin();
+  auto stream = Want({"unix:uid:1"});
+  Eventually("minted", [&] { return life_->Held() == std::vector<std::string>{"a"}; });
+  const std::string key = life_->cache.Snapshot().svids[0].svid->leaf().public_key().spki_der();
+  clock_.Advance(absl::Minutes(26));
+  AdvanceUntil("rotated", absl::Seconds(30), [&] { return server_->calls().minted == 2; });
+  Eventually("kept", [&] { return life_->cache.Snapshot().svids[0].svid->leaf().public_key().spki_der() != key; });
+}
+
+TEST_F(SynchronizerTest, TheAgentsOwnSvidIsRenewedAndSurvivesARestart) {
+  Begin();
+  Eventually("ready", [&] { return ready(); });
+  clock_.Advance(absl::Minutes(26));
+  AdvanceUntil("renewed", absl::Seconds(30), [&] { return server_->calls().renews == 1; });
+  Eventually("in use", [&] { return !life_->identity.Due(); });
+  const std::string serial = life_->identity.svid()->leaf().serial();
+  Restart(true);
+  ASSERT_NE(life_->identity.svid(), nullptr);
+  EXPECT_EQ(life_->identity.svid()->leaf().serial(), serial);
+  EXPECT_EQ(server_->calls().attests, 0);
+}
+
+TEST_F(SynchronizerTest, MintsInBatchesUrgentFirst) {
+  for (int i = 0; i < 450; ++i) server_->Put(EntryOf(absl::StrCat("e", i), {"unix:uid:1"}, i));
+  Begin();
+  auto stream = Want({"unix:uid:1"});
+  Eventually("all", [&] { return Shown().size() == 450; });
+  for (const auto& batch : server_->calls().batches) EXPECT_LE(batch.size(), 200u);
+}
+
+TEST_F(SynchronizerTest, ServerAwayKeepsServingAndCatchesUp) {  // F8
+  server_->Put(EntryOf("a", {"unix:uid:1"}));
+  Begin();
+  auto stream = Want({"unix:uid:1"});
+  Eventually("shown", [&] { return Shown() == std::vector<std::string>{"a"}; });
+  server_->SetAway(true);
+  AdvanceUntil("noticed", absl::Milliseconds(10), [&] { return absl::StrContains(life_->health.Json(), "degraded"); });
+  clock_.Advance(absl::Minutes(20));
+  EXPECT_THAT(Shown(), ElementsAre("a"));
+  EXPECT_TRUE(life_->health.ready());
+  server_->Put(EntryOf("b", {"unix:uid:1"}, 200));
+  server_->SetAway(false);
+  AdvanceUntil("caught up", absl::Seconds(1), [&] { return Shown() == std::vector<std::string>{"a", "b"}; });
+  Eventually("healthy", [&] { return !absl::StrContains(life_->health.Json(), "degraded"); });
+}
+
+TEST_F(SynchronizerTest, RetriesWithBackoffNotInACircle) {
+  server_->SetAway(true);
+  Begin();
+  Eventually("tried", [&] { return server_->calls().attests > 0; });
+  for (int i = 0; i < 600; ++i) {
+    clock_.Advance(absl::Seconds(1));
+    for (int j = 0; j < 50; ++j) std::this_thread::yield();
+  }
+  EXPECT_LE(server_->calls().attests, 60);  // 30 s cap, at least half of it
+  EXPECT_FALSE(life_->Fatal().has_value());
+  EXPECT_FALSE(life_->health.ready());
+}
+
+TEST_F(SynchronizerTest, ExpiredSvidIsNotServedWhileTheServerIsAway) {  // I6
+  server_->Put(EntryOf("a", {"unix:uid:1"}));
+  Begin();
+  Eventually("ready", [&] { return ready(); });
+  auto stream = Want({"unix:uid:1"});
+  Eventually("shown", [&] { return Shown() == std::vector<std::string>{"a"}; });
+  server_->SetAway(true);
+  clock_.Advance(absl::Minutes(61));
+  Eventually("dropped", [&] { return life_->cache.counts().x509_svids == 0; });
+}
+
+TEST_F(SynchronizerTest, RestartWithTheServerDownServesEveryUnexpiredSvid) {  // F3
+  server_->Put(EntryOf("a", {"unix:uid:1"}));
+  server_->Put(EntryOf("b", {"unix:uid:2"}));
+  Begin();
+  auto one = Want({"unix:uid:1"});
+  auto two = Want({"unix:uid:2"});
+  Eventually("held", [&] { return life_->Held().size() == 2; });
+  const std::string serial = life_->SerialOf("a");
+  one.reset();
+  two.reset();
+  clock_.Advance(absl::Seconds(2));
+  Eventually("sealed", [&] { return SealedCache::Open(dir_.path(), Td(), clock_).value()->Load().value_or(SealedState{}).snapshot.svids.size() == 2; });
+  clock_.Advance(absl::Minutes(10));
+  Restart(true);
+  EXPECT_TRUE(ready());  // before any server has answered
+  EXPECT_EQ(life_->SerialOf("a"), serial);
+  auto stream = Want({"unix:uid:1"});
+  Eventually("served", [&] { return Shown() == std::vector<std::string>{"a"}; });
+  EXPECT_TRUE(absl::StrContains(life_->health.Json(), "degraded"));
+}
+
+TEST_F(SynchronizerTest, WithdrawnIsDurableBeforeItIsAcknowledged) {  // the removal-resurrection test
+  server_->Put(EntryOf("a", {"unix:uid:1"}));
+  server_->Put(EntryOf("b", {"unix:uid:1"}, 200));
+  Begin();
+  auto stream = Want({"unix:uid:1"});
+  Eventually("held", [&] { return life_->Held().size() == 2; });
+  clock_.Advance(absl::Seconds(2));
+  Eventually("sealed", [&] { return fs::ReadFile(dir_.file("cache.sealed"), 1 << 20).ok(); });
+  const std::string sealed_before = fs::ReadFile(dir_.file("cache.sealed"), 1 << 20).value();
+  server_->Remove("a");
+  server_->Await([](const auto& calls) { return calls.last_ack == 3; });
+  const std::string log = fs::ReadFile(dir_.file("cache.withdrawn"), 1 << 20).value();
+  stream.reset();
+  life_.reset();
+  // As a kill -9 right after the acknowledgement would leave it: the old seal and the log.
+  SIGNET_ASSERT_OK(fs::WriteFileAtomically(dir_.file("cache.sealed"), sealed_before));
+  SIGNET_ASSERT_OK(fs::WriteFileAtomically(dir_.file("cache.withdrawn"), log));
+  Restart(true);
+  EXPECT_TRUE(ready());
+  EXPECT_THAT(life_->Held(), ElementsAre("b"));
+  EXPECT_THAT(life_->cache.MatchingEntries(Sel({"unix:uid:1"})), SizeIs(1));
+}
+
+TEST_F(SynchronizerTest, EqualDigestTransfersNothingAndAnotherEpochEverything) {
+  server_->Put(EntryOf("a", {"unix:uid:1"}));
+  Begin();
+  Eventually("ready", [&] { return ready(); });
+  EXPECT_THAT(server_->calls().wants, SizeIs(1));
+  server_->SetAway(true);
+  server_->SetAway(false);
+  AdvanceUntil("again", absl::Seconds(1), [&] { return server_->calls().streams >= 2 && absl::StrContains(life_->health.Json(), "\"server\":{\"state\":\"ready\""); });
+  EXPECT_THAT(server_->calls().wants, SizeIs(1));
+  server_->NewEpoch();
+  AdvanceUntil("listed", absl::Seconds(1), [&] { return server_->calls().wants.size() == 2; });
+  EXPECT_THAT(server_->calls().wants[1], IsEmpty());  // the same versions are held already
+}
+
+TEST_F(SynchronizerTest, OnlyCompleteWithdraws) {
+  server_->Put(EntryOf("a", {"unix:uid:1"}));
+  server_->Put(EntryOf("b", {"unix:uid:1"}, 200));
+  Begin();
+  Eventually("ready", [&] { return ready(); });
+  server_->SetAway(true);
+  server_->Remove("a");  // while nobody listens
+  EXPECT_EQ(life_->cache.counts().entries, 2u);
+  server_->SetAway(false);
+  AdvanceUntil("withdrawn", absl::Seconds(1), [&] { return life_->cache.counts().entries == 1; });
+}
+
+TEST_F(SynchronizerTest, BannedDropsTheSvidAndTheSealAndStops) {  // the ban test
+  server_->Put(EntryOf("a", {"unix:uid:1"}));
+  Begin();
+  auto stream = Want({"unix:uid:1"});
+  Eventually("held", [&] { return life_->Held().size() == 1; });
+  clock_.Advance(absl::Seconds(2));
+  Eventually("sealed", [&] { return fs::ReadFile(dir_.file("cache.sealed"), 1 << 20).ok(); });
+  server_->Notify(SyncMessage::Notice::kBanned);
+  Eventually("fatal", [&] { return life_->Fatal().has_value(); });
+  EXPECT_THAT(*life_->Fatal(), StatusIs(absl::StatusCode::kPermissionDenied, HasSubstr("banned")));
+  EXPECT_EQ(life_->identity.svid(), nullptr);
+  stream.reset();
+  life_.reset();
+  EXPECT_THAT(fs::ReadFile(dir_.file("cache.sealed"), 1 << 20), StatusIs(absl::StatusCode::kNotFound));
+  AgentStore store({dir_.path(), Td()}, clock_);
+  EXPECT_FALSE(store.Load()->svid.has_value());
+}
+
+TEST_F(SynchronizerTest, BanIsLearntFromARefusedCallToo) {
+  Begin();
+  Eventually("ready", [&] { return ready(); });
+  server_->Refuse(Refusal::kBanned);
+  AdvanceUntil("fatal", absl::Seconds(1), [&] { return life_->Fatal().has_value(); });
+}
+
+TEST_F(SynchronizerTest, EvictedAttestsAgain) {
+  Begin();
+  Eventually("ready", [&] { return ready(); });
+  server_->Refuse(Refusal::kNotAttested);
+  AdvanceUntil("attested", absl::Seconds(1), [&] { return server_->calls().attests == 2; });
+  AdvanceUntil("synced", absl::Seconds(1), [&] { return absl::StrContains(life_->health.Json(), "\"server\":{\"state\":\"ready\""); });
+  EXPECT_FALSE(life_->Fatal().has_value());
+}
+
+TEST_F(SynchronizerTest, EvictedWithoutAWayBackStopsAndLeavesNothing) {
+  server_->Put(EntryOf("a", {"unix:uid:1"}));
+  Begin();
+  auto stream = Want({"unix:uid:1"});
+  Eventually("held", [&] { return life_->Held().size() == 1; });
+  server_->RefuseEvidence(absl::InvalidArgumentError("join token is spent"));
+  server_->Refuse(Refusal::kNotAttested);
+  AdvanceUntil("fatal", absl::Seconds(1), [&] { return life_->Fatal().has_value(); });
+  EXPECT_THAT(*life_->Fatal(), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("join token")));
+  stream.reset();
+  life_.reset();
+  EXPECT_THAT(fs::ReadFile(dir_.file("cache.sealed"), 1 << 20), StatusIs(absl::StatusCode::kNotFound));
+}
+
+TEST_F(SynchronizerTest, RefusedFirstAttestationIsTheEnd) {
+  server_->RefuseEvidence(absl::PermissionDeniedError("unknown token"));
+  Begin();
+  Eventually("fatal", [&] { return life_->Fatal().has_value(); });
+  EXPECT_THAT(*life_->Fatal(), StatusIs(absl::StatusCode::kPermissionDenied, HasSubstr("join token")));
+}
+
+TEST_F(SynchronizerTest, ClockSteppingBackReissuesNothing) {  // F7: the clock-step test
+  for (int i = 0; i < 20; ++i) server_->Put(EntryOf(absl::StrCat("e", i), {"unix:uid:1"}));
+  Begin();
+  auto stream = Want({"unix:uid:1"});
+  Eventually("held", [&] { return life_->Held().size() == 20; });
+  for (const absl::Duration step : {-absl::Seconds(1), -absl::Minutes(5), -absl::Hours(1), -absl::Hours(24), -absl::Hours(24 * 3652)}) {
+    clock_.StepWall(step);
+    clock_.Advance(absl::Seconds(5));
+    for (int i = 0; i < 2000; ++i) std::this_thread::yield();
+  }
+  EXPECT_EQ(server_->calls().minted, 20);
+  EXPECT_EQ(server_->calls().renews, 0);
+  clock_.Advance(absl::Minutes(34));  // half life by the steady clock
+  AdvanceUntil("rotated", absl::Seconds(1), [&] { return server_->calls().minted == 40; });
+}
+
+TEST_F(SynchronizerTest, TaintReplacesEverythingAtOnce) {
+  for (int i = 0; i < 5; ++i) server_->Put(EntryOf(absl::StrCat("e", i), {"unix:uid:1"}));
+  Begin();
+  auto stream = Want({"unix:uid:1"});
+  Eventually("held", [&] { return life_->Held().size() == 5; });
+  server_->SetBundle(server_->authority().bundle(true));
+  Eventually("replaced", [&] { return server_->calls().minted == 10 && server_->calls().renews == 1; });
+  for (int i = 0; i < 2000; ++i) std::this_thread::yield();
+  EXPECT_EQ(server_->calls().minted, 10);  // the same key has signed again: no circle
+  EXPECT_EQ(server_->calls().renews, 1);
+}
+
+TEST_F(SynchronizerTest, AnEntryTheServerWillNotSignForDoesNotHoldUpTheOthers) {
+  server_->Put(EntryOf("a", {"unix:uid:1"}));
+  server_->Put(EntryOf("bad", {"unix:uid:1"}, 50));
+  server_->RefuseEntry("bad");
+  Begin();
+  auto stream = Want({"unix:uid:1"});
+  Eventually("shown", [&] { return Shown() == std::vector<std::string>{"a"}; });
+  const int mints = server_->calls().mints;
+  clock_.Advance(absl::Seconds(10));
+  for (int i = 0; i < 2000; ++i) std::this_thread::yield();
+  EXPECT_EQ(server_->calls().mints, mints);  // put off, not asked in a circle
+  AdvanceUntil("asked again", absl::Seconds(5), [&] { return server_->calls().mints > mints; });
+}
+
+TEST_F(SynchronizerTest, ServerWithoutPushIsPolled) {
+  server_->OnlyPolling();
+  server_->Put(EntryOf("a", {"unix:uid:1"}));
+  Begin();
+  auto stream = Want({"unix:uid:1"});
+  Eventually("shown", [&] { return Shown() == std::vector<std::string>{"a"}; });
+  server_->Put(EntryOf("b", {"unix:uid:1"}, 200));
+  AdvanceUntil("created", absl::Seconds(1), [&] { return Shown() == std::vector<std::string>{"a", "b"}; });
+  server_->Remove("a");
+  AdvanceUntil("removed", absl::Seconds(1), [&] { return Shown() == std::vector<std::string>{"b"}; });
+}
+
+}  // namespace
+}  // namespace signet::agent
