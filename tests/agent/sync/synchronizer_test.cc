@@ -132,6 +132,11 @@ class SynchronizerTest : public ::testing::Test {
     }
     return ids;
   }
+  void AwaitSealed(size_t svids) {
+    AdvanceUntil("sealed", absl::Milliseconds(100), [&] {
+      return SealedCache::Open(dir_.path(), Td(), clock_).value()->Load().value_or(SealedState{}).snapshot.svids.size() == svids;
+    });
+  }
   bool ready() { return life_->cache.ready(); }
 
   testing::TempDir dir_;
@@ -247,8 +252,7 @@ TEST_F(SynchronizerTest, RestartWithTheServerDownServesEveryUnexpiredSvid) {  //
   const std::string serial = life_->SerialOf("a");
   one.reset();
   two.reset();
-  clock_.Advance(absl::Seconds(2));
-  Eventually("sealed", [&] { return SealedCache::Open(dir_.path(), Td(), clock_).value()->Load().value_or(SealedState{}).snapshot.svids.size() == 2; });
+  AwaitSealed(2);
   clock_.Advance(absl::Minutes(10));
   Restart(true);
   EXPECT_TRUE(ready());  // before any server has answered
@@ -264,8 +268,7 @@ TEST_F(SynchronizerTest, WithdrawnIsDurableBeforeItIsAcknowledged) {  // the rem
   Begin();
   auto stream = Want({"unix:uid:1"});
   Eventually("held", [&] { return life_->Held().size() == 2; });
-  clock_.Advance(absl::Seconds(2));
-  Eventually("sealed", [&] { return fs::ReadFile(dir_.file("cache.sealed"), 1 << 20).ok(); });
+  AwaitSealed(2);
   const std::string sealed_before = fs::ReadFile(dir_.file("cache.sealed"), 1 << 20).value();
   server_->Remove("a");
   server_->Await([](const auto& calls) { return calls.last_ack == 3; });
