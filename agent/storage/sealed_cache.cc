@@ -138,11 +138,7 @@ absl::StatusOr<SealedState> FromPlaintext(absl::string_view bytes, const spiffe:
   absl::flat_hash_map<std::string, EntryPtr> entries;
   for (const spire::api::types::Entry& entry : wire.entries()) {
     SIGNET_ASSIGN_OR_RETURN(spiffe::Entry parsed, EntryFromWire(entry, trust_domain));
-<<<<<<< HEAD
     const std::string id = parsed.id;  // the right side of an assignment is evaluated first, and moves it away
-=======
-    const std::string id = parsed.id;
->>>>>>> b89bd43 (agent: test the synchroniser, the sealed cache and the store; mend what that found)
     entries[id] = std::make_shared<const spiffe::Entry>(std::move(parsed));
   }
   std::map<std::string, BundlePtr> bundles;
@@ -330,14 +326,12 @@ absl::Status SealedCache::Append(const std::string& record) {
 
 absl::Status SealedCache::Withdraw(const Withdrawal& withdrawal) {
   if (withdrawal.empty()) return absl::OkStatus();
-  {
-    std::lock_guard lock(mutex_);
-    const absl::Status status = destroyed_ ? absl::OkStatus() : Append(ToRecord(withdrawal));
-    if (status.ok()) return status;
-    SIGNET_LOG(error, "a withdrawal cannot be written; the sealed cache is removed, so that nothing comes back",
-               {{"error", status.message()}});
-    return Remove();
-  }
+  std::lock_guard lock(mutex_);
+  const absl::Status status = destroyed_ ? absl::OkStatus() : Append(ToRecord(withdrawal));
+  if (status.ok()) return status;
+  SIGNET_LOG(error, "a withdrawal cannot be written; the sealed cache is removed, so that nothing comes back",
+             {{"error", status.message()}});
+  return Remove();
 }
 
 absl::Status SealedCache::Destroy() {
