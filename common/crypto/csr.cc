@@ -45,7 +45,7 @@ absl::Status CheckKeySize(const PublicKey& key) {
 absl::StatusOr<HashAlgorithm> ReadSignatureAlgorithm(absl::string_view algorithm, const PublicKey& key) {
   absl::string_view oid, null;
   DerReader reader(algorithm);
-  if (!reader.Read(kDerOid, &oid)) return Refused("malformed signature algorithm");
+  if (!reader.ReadOid(&oid)) return Refused("malformed signature algorithm");
   const bool rsa = key.type() != KeyType::kEcP256 && key.type() != KeyType::kEcP384;
   if (rsa && !reader.done() && !(reader.Read(kDerNull, &null) && null.empty()))
     return Refused("malformed signature algorithm");
@@ -72,7 +72,7 @@ absl::Status ReadSubject(absl::string_view name, Contents& out) {
       uint8_t tag;
       if (!attributes.Read(kDerSequence, &attribute)) return Refused("malformed subject");
       DerReader pair(attribute);
-      if (!pair.Read(kDerOid, &oid) || !pair.ReadAny(&tag, &value) || !pair.done()) return Refused("malformed subject");
+      if (!pair.ReadOid(&oid) || !pair.ReadAny(&tag, &value) || !pair.done()) return Refused("malformed subject");
       if (oid == kOidCommonName && out.common_name.empty()) out.common_name = std::string(value);
     }
   }
@@ -102,7 +102,7 @@ absl::Status ReadExtensions(absl::string_view extensions, bool* seen_san, Conten
     absl::string_view extension, oid, critical, value;
     if (!reader.Read(kDerSequence, &extension)) return Refused("malformed extension");
     DerReader parts(extension);
-    if (!parts.Read(kDerOid, &oid)) return Refused("malformed extension");
+    if (!parts.ReadOid(&oid)) return Refused("malformed extension");
     if (parts.PeekTag() == kDerBoolean && !parts.Read(kDerBoolean, &critical)) return Refused("malformed extension");
     if (!parts.Read(kDerOctetString, &value) || !parts.done()) return Refused("malformed extension");
     if (oid != kOidSan) {
@@ -121,8 +121,7 @@ absl::Status ReadAttributes(absl::string_view attributes, Contents& out) {
     absl::string_view attribute, oid, values, extensions;
     if (!reader.Read(kDerSequence, &attribute)) return Refused("malformed attribute");
     DerReader parts(attribute);
-    if (!parts.Read(kDerOid, &oid) || !parts.Read(kDerSet, &values) || !parts.done())
-      return Refused("malformed attribute");
+    if (!parts.ReadOid(&oid) || !parts.Read(kDerSet, &values) || !parts.done()) return Refused("malformed attribute");
     if (oid != kOidExtensionRequest) continue;
     DerReader value(values);
     if (!value.Read(kDerSequence, &extensions) || !value.done()) return Refused("malformed extension request");

@@ -83,6 +83,23 @@ bool DerReader::ReadUnsigned(absl::string_view* magnitude) {
   return true;
 }
 
+bool DerReader::ReadOid(absl::string_view* oid) {
+  const absl::string_view before = in_;
+  absl::string_view content;
+  if (!Read(kDerOid, &content)) return false;
+  bool at_arc_start = true, well_formed = !content.empty();
+  for (const char c : content) {  // base 128, the highest bit says that more follows (X.690 8.19.2)
+    if (at_arc_start && static_cast<uint8_t>(c) == 0x80) well_formed = false;
+    at_arc_start = (c & 0x80) == 0;
+  }
+  if (!well_formed || !at_arc_start) {
+    in_ = before;
+    return false;
+  }
+  *oid = content;
+  return true;
+}
+
 bool DerReader::ReadBitString(absl::string_view* bytes) {
   const absl::string_view before = in_;
   absl::string_view content;

@@ -56,6 +56,8 @@ class DerReader final {
   bool Read(uint8_t tag, absl::string_view* content, absl::string_view* whole = nullptr);
   // A non-negative INTEGER in its minimal form; `magnitude` has no leading zero (empty: the number 0).
   bool ReadUnsigned(absl::string_view* magnitude);
+  // The content of an OBJECT IDENTIFIER, refused when an arc is cut off or not in its shortest form.
+  bool ReadOid(absl::string_view* oid);
   bool ReadBitString(absl::string_view* bytes);  // refuses unused bits
 
  private:

@@ -55,7 +55,7 @@ struct Spki {
 
 absl::StatusOr<Spki> ReadEc(DerReader& parameters, absl::string_view key) {
   absl::string_view oid;
-  if (!parameters.Read(kDerOid, &oid) || !parameters.done()) return Refused("the curve has no name");
+  if (!parameters.ReadOid(&oid) || !parameters.done()) return Refused("the curve has no name");
   for (const Curve& curve : kCurves) {
     if (curve.oid != oid) continue;
     // Uncompressed points only, so that a key has one encoding and one identifier.
@@ -101,7 +101,7 @@ absl::StatusOr<Spki> ReadSpki(absl::string_view der) {
     return Refused("not a SubjectPublicKeyInfo");
   }
   DerReader parameters(algorithm);
-  if (!parameters.Read(kDerOid, &oid)) return Refused("the algorithm has no name");
+  if (!parameters.ReadOid(&oid)) return Refused("the algorithm has no name");
   if (oid == kOidEcPublicKey) return ReadEc(parameters, key);
   if (oid == kOidRsaEncryption) return ReadRsa(parameters, key);
   if (oid == kOidEd25519) {

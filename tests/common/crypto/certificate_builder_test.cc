@@ -214,6 +214,18 @@ TEST(DerTest, ReaderRefusesWhatIsNotDer) {
   }
 }
 
+TEST(DerTest, ObjectIdentifiersHaveWholeArcsInTheirShortestForm) {
+  const auto accepts = [](absl::string_view der) {
+    absl::string_view oid;
+    return DerReader(der).ReadOid(&oid);
+  };
+  EXPECT_TRUE(accepts("\x06\x03\x55\x1d\x11"));
+  EXPECT_TRUE(accepts("\x06\x03\x2a\x86\x48"));
+  EXPECT_FALSE(accepts(absl::string_view("\x06\x00", 2)));
+  EXPECT_FALSE(accepts("\x06\x03\x55\x1d\x91"));  // cut off
+  EXPECT_FALSE(accepts("\x06\x03\x55\x80\x11"));  // a leading zero
+}
+
 TEST(DerTest, IntegersAreMinimalAndNotNegative) {
   const auto read = [](absl::string_view der) -> std::string {
     absl::string_view magnitude;
