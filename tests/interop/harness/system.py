@@ -23,21 +23,41 @@ MY_UID = f"unix:uid:{os.getuid()}"
 
 
 class X509Pop:
-    """A certificate authority and one leaf for the x509pop attestors, made by openssl."""
+    """A certificate authority for the x509pop attestors and two nodes' certificates, made by openssl.
+
+    `cert` and `key`: an EC leaf straight under the authority. `rsa_cert` and `rsa_key`: an RSA leaf below an
+    intermediate, which follows it in the file; another answer to the challenge and another path to verify.
+    """
 
     def __init__(self, folder):
         folder.mkdir(parents=True, exist_ok=True)
-        self.ca, self.cert, self.key = folder / "ca.pem", folder / "leaf.pem", folder / "leaf.key"
-        ca_key, csr, extensions = folder / "ca.key", folder / "leaf.csr", folder / "leaf.ext"
-        extensions.write_text("basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n"
-                              "extendedKeyUsage=clientAuth\n")
-        run(["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", ca_key])
+        self._folder = folder
+        self.ca, ca_key = folder / "ca.pem", self._key("ca", "ec")
         run(["openssl", "req", "-x509", "-new", "-key", ca_key, "-days", "2", "-subj", "/CN=interop pop ca", "-out", self.ca])
-        run(["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", self.key])
-        run(["openssl", "req", "-new", "-key", self.key, "-subj", "/CN=interop-node", "-out", csr])
-        run(["openssl", "x509", "-req", "-in", csr, "-CA", self.ca, "-CAkey", ca_key, "-CAcreateserial", "-days", "1",
-             "-extfile", extensions, "-out", self.cert])
-        self.key.chmod(0o600)
+        leaf = "basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=clientAuth\n"
+        self.key = self._key("leaf", "ec")
+        self.cert = self._issue("leaf", self.key, "interop-node", self.ca, ca_key, leaf)
+        middle_key = self._key("middle", "ec")
+        middle = self._issue("middle", middle_key, "interop pop intermediate", self.ca, ca_key,
+                             "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n")
+        self.rsa_key = self._key("rsa", "rsa")
+        self.rsa_cert = self._issue("rsa", self.rsa_key, "interop-rsa-node", middle, middle_key, leaf)
+        self.rsa_cert.write_text(self.rsa_cert.read_text() + middle.read_text())
+
+    def _key(self, name, kind):
+        path = self._folder / f"{name}.key"
+        options = ["RSA", "-pkeyopt", "rsa_keygen_bits:2048"] if kind == "rsa" else ["EC", "-pkeyopt", "ec_paramgen_curve:P-256"]
+        run(["openssl", "genpkey", "-algorithm", *options, "-out", path])
+        path.chmod(0o600)
+        return path
+
+    def _issue(self, name, key, subject, ca, ca_key, extensions):
+        csr, config, cert = (self._folder / f"{name}.{end}" for end in ("csr", "ext", "pem"))
+        config.write_text(extensions)
+        run(["openssl", "req", "-new", "-key", key, "-subj", f"/CN={subject}", "-out", csr])
+        run(["openssl", "x509", "-req", "-in", csr, "-CA", ca, "-CAkey", ca_key, "-CAcreateserial", "-days", "1",
+             "-extfile", config, "-out", cert])
+        return cert
 
 
 class SpireCli:
@@ -227,16 +247,16 @@ node_attestors:
 class SpireAgent:
     make = "spire"
 
-    def __init__(self, folder, server, token=None, x509_pop=None):
+    def __init__(self, folder, server, token=None, node_cert=None):
         programs = toolchain.spire()
         folder.mkdir(parents=True, exist_ok=True)
         self.workload_socket = folder / "w" / "api.sock"
         self.admin_socket = folder / "admin" / "admin.sock"
         bundle = folder / "bundle.pem"
         bundle.write_text(server.cli.bundle_pem())
-        if x509_pop:
-            attestor = (f'NodeAttestor "x509pop" {{ plugin_data {{ private_key_path = "{x509_pop.key}" '
-                        f'certificate_path = "{x509_pop.cert}" }} }}')
+        if node_cert:
+            attestor = (f'NodeAttestor "x509pop" {{ plugin_data {{ certificate_path = "{node_cert[0]}" '
+                        f'private_key_path = "{node_cert[1]}" }} }}')
         else:
             attestor = 'NodeAttestor "join_token" { plugin_data {} }'
         config = folder / "agent.conf"
@@ -278,7 +298,7 @@ plugins {{
 class SignetAgent:
     make = "signet"
 
-    def __init__(self, folder, server, token=None, x509_pop=None):
+    def __init__(self, folder, server, token=None, node_cert=None):
         programs = toolchain.signet()
         folder.mkdir(parents=True, exist_ok=True)
         self.workload_socket = folder / "w" / "api.sock"
@@ -286,8 +306,8 @@ class SignetAgent:
         self._http = free_port()
         bundle = folder / "bundle.pem"
         bundle.write_text(server.cli.bundle_pem())
-        if x509_pop:
-            attestor = f"{{x509_pop: {{private_key_path: {x509_pop.key}, certificate_path: {x509_pop.cert}}}}}"
+        if node_cert:
+            attestor = f"{{x509_pop: {{certificate_path: {node_cert[0]}, private_key_path: {node_cert[1]}}}}}"
         else:
             token_file = folder / "token"
             token_file.touch(0o600)

@@ -77,6 +77,17 @@ def spire_cli(server):
     return SpireCli(toolchain.spire() / "spire-server", server.admin_socket)
 
 
+def rsa_chain(make, folder, server, pop):
+    """An agent whose certificate has an RSA key and is signed by an intermediate attests and serves."""
+    server.cli.create_entry(f"{_BASE}/rsa-node", ["x509pop:subject:cn:interop-rsa-node"], parent_id=f"{_BASE}/spire/server")
+    server.cli.create_entry(f"{_BASE}/rsa", [MY_UID], parent_id=f"{_BASE}/rsa-node")
+    agent = make(folder / "rsa-agent", server, node_cert=(pop.rsa_cert, pop.rsa_key))
+    try:
+        wait_until("SVID of the entry", lambda: ids(agent) == {"/rsa"}, daemons=[agent.daemon, server.daemon])
+    finally:
+        agent.stop()
+
+
 def second_start(folder, server, token):
     """The command of another agent with the same token and nothing on disk."""
     config = (folder / "join" / "agent.conf").read_text().replace(str(folder / "join"), str(folder / "second"))
@@ -89,7 +100,7 @@ def second_start(folder, server, token):
 
 def x509_pop(results, folder, server, pop):
     with results.check("x509pop_attests", abort=True):
-        agent = SpireAgent(folder / "pop-agent", server, x509_pop=pop)
+        agent = SpireAgent(folder / "pop-agent", server, node_cert=(pop.cert, pop.key))
     fingerprint = process.run(["openssl", "x509", "-noout", "-fingerprint", "-sha1", "-in", pop.cert]).stdout
     agent_id = f"{_BASE}/spire/agent/x509pop/{fingerprint.split('=')[1].strip().replace(':', '').lower()}"
     try:
@@ -110,11 +121,13 @@ def x509_pop(results, folder, server, pop):
         agent.stop()
     with results.check("x509pop_attests_again"):
         (folder / "pop-agent" / "agent-data.json").unlink(missing_ok=True)
-        agent = SpireAgent(folder / "pop-agent", server, x509_pop=pop)
+        agent = SpireAgent(folder / "pop-agent", server, node_cert=(pop.cert, pop.key))
         try:
             wait_until("SVID after the re-attestation", lambda: "/by-agent-id" in ids(agent), daemons=[agent.daemon])
         finally:
             agent.stop()
+    with results.check("x509pop_rsa_below_an_intermediate"):
+        rsa_chain(SpireAgent, folder, server, pop)
 
 
 def follow_changes(results, server, agent, parent_id, name):

@@ -4,7 +4,7 @@ from harness.process import wait_until
 from harness.results import require
 from harness.system import AGENTS, NODE_ID, TRUST_DOMAIN, SpireServer, X509Pop
 from suites import clients
-from suites.spire_agent import follow_changes
+from suites.spire_agent import follow_changes, rsa_chain
 from suites.workload import ids
 
 _BASE = f"spiffe://{TRUST_DOMAIN}"
@@ -26,8 +26,10 @@ def run(results, context):
         finally:
             agent.stop()
 
+        with results.check("x509pop_rsa_below_an_intermediate"):
+            rsa_chain(make, folder, server, pop)
         with results.check("x509pop_attests", abort=True):
-            agent = make(folder / "pop-agent", server, x509_pop=pop)
+            agent = make(folder / "pop-agent", server, node_cert=(pop.cert, pop.key))
         try:
             with results.check("x509pop_serves_an_svid"):
                 server.cli.create_entry(f"{_BASE}/pop-node", ["x509pop:subject:cn:interop-node"], parent_id=f"{_BASE}/spire/server")
