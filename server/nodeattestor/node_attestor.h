@@ -29,11 +29,12 @@ struct AttestedNode {
 // One attestation in progress: payload in, perhaps challenges, a verdict out.
 class NodeAttestation {
  public:
-  virtual ~NodeAttestation() = default;  // destroying it cancels
+  virtual ~NodeAttestation() = default;  // destroying it cancels: a completion that has not begun is dropped
   struct Step {
     std::optional<std::string> challenge;  // send it and call Respond with the answer
     std::optional<AttestedNode> node;      // or: done
   };
+  // May destroy the attestation: an implementation touches nothing of itself once it has called one.
   using Done = absl::AnyInvocable<void(absl::StatusOr<Step>)>;
   virtual void Start(std::string payload, Done done) = 0;
   virtual void Respond(std::string response, Done done) = 0;
