@@ -224,7 +224,7 @@ absl::Status LoadYamlList(absl::string_view text, absl::string_view name, size_t
     key.scalar = list;
     key.line = wrapped.line = root.line;
     wrapped.kind = Kind::kMapping;
-    wrapped.members.emplace_back(std::move(key), std::move(root));
+    wrapped.members.push_back({std::move(key), std::move(root)});
     root = std::move(wrapped);
   }
   Loader loader(name);

@@ -93,7 +93,7 @@ class TreeBuilder final : public YAML::EventHandler {
       top.has_key = true;
     } else {
       if (node.kind == YamlNode::Kind::kNull) node.line = top.key.line;  // "key:" with nothing after it
-      top.node.members.emplace_back(std::move(top.key), std::move(node));
+      top.node.members.push_back({std::move(top.key), std::move(node)});
       top.has_key = false;
     }
   }

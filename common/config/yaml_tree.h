@@ -12,14 +12,19 @@
 
 namespace signet::config {
 
+struct YamlMember;
+
 struct YamlNode {
   enum class Kind { kNull, kScalar, kSequence, kMapping };
   Kind kind = Kind::kNull;
   int line = 1;  // from 1
   std::string scalar;
   bool quoted = false;
-  std::vector<YamlNode> items;                         // kSequence
-  std::vector<std::pair<YamlNode, YamlNode>> members;  // kMapping, in the order of the text
+  std::vector<YamlNode> items;      // kSequence
+  std::vector<YamlMember> members;  // kMapping, in the order of the text
+};
+struct YamlMember {  // not a std::pair: clang's wants both types complete where the vector stands
+  YamlNode first, second;
 };
 
 // kInvalidArgument: "name:line: what". Empty text is a kNull node.

@@ -106,7 +106,8 @@ std::shared_ptr<grpc::Channel> MakeTlsChannel(const std::string& target, ClientT
 absl::Status FromTlsCall(const grpc::Status& status) {
   if (status.error_code() != grpc::StatusCode::UNAVAILABLE) return FromGrpc(status);
   constexpr absl::string_view kRefusal = "Custom verification check failed with error: UNAUTHENTICATED: ";
-  const absl::string_view text = status.error_message();
+  const std::string message = status.error_message();  // by value
+  const absl::string_view text = message;
   const size_t at = text.find(kRefusal);
   if (at == absl::string_view::npos) return FromGrpc(status);
   return absl::UnauthenticatedError(text.substr(at + kRefusal.size()));
