@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <future>
 #include <utility>
 #include <vector>
 
@@ -50,6 +51,9 @@ constexpr int kMaxMessageBytes = 4 * 1024 * 1024;  // gRPC's default, said aloud
 // found by a ping, and clients that ping often are not thrown out.
 constexpr int kTlsFrameBytes = 1024, kReadChunkBytes = 512, kMinReadChunkBytes = 256;
 constexpr int kKeepAliveMs = 2 * 60 * 1000, kKeepAliveTimeoutMs = 20 * 1000, kMinPingMs = 10 * 1000;
+// Against callers who only hold connections: no handshake may last, no connection without a call may stay (an agent has
+// its stream, SPIRE's polls every 5 s), and no connection may pile up calls.
+constexpr int kHandshakeMs = 10 * 1000, kMaxIdleMs = 10 * 60 * 1000, kMaxCallsAConnection = 1000;
 
 // Which set of authorities is this server's: made once, kept beside the database.
 absl::StatusOr<std::string> ServerId(const std::string& data_dir) {
@@ -90,6 +94,7 @@ struct Server::Parts {
   absl::Status Listen();
   net::HttpResponse AnswerHttp(absl::string_view path);
   void CheckStore();
+  void Drain();
 
   const ServerOptions options;
   Clock& clock;
@@ -231,7 +236,10 @@ absl::Status Server::Parts::Listen() {
                                     {GRPC_ARG_KEEPALIVE_TIME_MS, kKeepAliveMs},
                                     {GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepAliveTimeoutMs},
                                     {GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1},
-                                    {GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinPingMs}}) {
+                                    {GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinPingMs},
+                                    {GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeMs},
+                                    {GRPC_ARG_MAX_CONNECTION_IDLE_MS, kMaxIdleMs},
+                                    {GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxCallsAConnection}}) {
     builder.AddChannelArgument(name, value);
   }
   for (const std::unique_ptr<grpc::Service>& service : services) builder.RegisterService(service.get());
@@ -274,6 +282,16 @@ void Server::Parts::CheckStore() {
   }
 }
 
+// Completions that outlived their calls still refer to the API: they run before any of it goes. No new work comes, for
+// no call is left.
+void Server::Parts::Drain() {
+  for (std::unique_ptr<Executor>* executor : {&attesting, &confirming, &reading}) executor->reset();
+  if (store == nullptr) return;
+  std::promise<void> written;  // the store's writer works in order
+  store->PruneJoinTokens(absl::UnixEpoch(), [&](const absl::StatusOr<size_t>&) { written.set_value(); });
+  written.get_future().wait();
+}
+
 absl::StatusOr<std::unique_ptr<Server>> Server::Create(ServerOptions options, ServerDeps deps) {
   static SystemClock system_clock;
   auto parts = std::make_unique<Parts>(std::move(options), deps.clock != nullptr ? *deps.clock : system_clock);
@@ -311,6 +329,7 @@ void Server::Shutdown(absl::Duration grace) {
   }
   p.store_check.reset();
   p.pruner.reset();
+  p.Drain();
 }
 
 }  // namespace signet::server

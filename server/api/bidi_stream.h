@@ -59,6 +59,7 @@ class BidiStream : public grpc::ServerBidiReactor<In, Out>, public std::enable_s
       handle = std::move(handle_);
     }
     handle.reset();  // waits for a Close() of the registry
+    ticket_ = {};
     OnEnd();
     self_.reset();  // `this` ends here, unless a completion still holds it
   }

@@ -15,8 +15,8 @@ void LogFailure(Method method, const absl::Status& status) {
 
 void Reply::Send(const absl::Status& status) {
   LogFailure(method_, status);
+  ticket_ = {};  // before Finish: after it the server may already be gone
   std::exchange(reactor_, nullptr)->Finish(ToGrpc(status));
-  ticket_ = {};
 }
 
 std::string IdentityOf(const Caller& caller) {

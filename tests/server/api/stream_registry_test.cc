@@ -28,8 +28,8 @@ class StreamRegistryTest : public ::testing::Test {
         Method::kSync, std::move(caller), [&stream](const absl::Status& status) { stream.promise.set_value(status); },
         deadline);
   }
-  // The registry's worker has looked at everything and waits.
-  void Settle() { kit_.clock.AwaitWaiters(1); }
+  // The registry and the feed applier have done all there was to do and wait.
+  void Settle() { kit_.clock.AwaitWaiters(2); }
   static bool Live(const Stream& stream) {
     return stream.ended.wait_for(std::chrono::milliseconds(20)) == std::future_status::timeout;
   }
@@ -80,10 +80,10 @@ TEST_F(StreamRegistryTest, SupersededSerialHasAShortOverlap) {
   Open(stream, TlsCaller(id_, "1"));
   kit_.Attest(AgentOf("/spire/agent/join_token/a", "2"));
   EXPECT_TRUE(Live(stream));
-  kit_.clock.AwaitWaiters(1);
+  kit_.clock.AwaitWaiters(2);
   kit_.clock.Advance(StreamRegistry::kOverlap - absl::Seconds(1));
   EXPECT_TRUE(Live(stream));
-  kit_.clock.AwaitWaiters(1);
+  kit_.clock.AwaitWaiters(2);
   kit_.clock.Advance(absl::Seconds(2));
   EXPECT_THAT(stream.ended.get(), StatusIs(absl::StatusCode::kPermissionDenied, ::testing::HasSubstr("serial")));
 }
