@@ -2,7 +2,8 @@
 // another make.
 // Each line of CASES is `name caller Service.Method {request as protobuf JSON}`, optionally followed by
 // `=> VARIABLE path.in.answer`; `#` starts a comment. Callers are local (admin socket), anonymous (TLS without a
-// certificate) and agent (one attested by join token). In requests $VARIABLE stands for what an earlier answer gave,
+// certificate) and agent (one attested by join token); with a `!` after it the call is repeated until it answers something,
+// for up to ten seconds. In requests $VARIABLE stands for what an earlier answer gave,
 // $AGENT for the agent's path, $CSR(uri,...) for a fresh CSR with these URI SANs, in base64.
 // With INTEROP_WORKLOAD_SOCKET the callers are workload (Workload API, with the security header) and bare (without).
 // Without it INTEROP_ADMIN_SOCKET and INTEROP_SERVER name the server, and after the table every method of every server
@@ -194,7 +195,12 @@ func (p *player) playTable(path string) error {
 		if err != nil {
 			return fmt.Errorf("%s:%d: %w", path, number, err)
 		}
+		caller, patient := strings.CutSuffix(caller, "!")
 		answer, err := p.call(caller, method, request)
+		for end := time.Now().Add(10 * time.Second); patient && len(answer) == 0 && time.Now().Before(end); {
+			time.Sleep(100 * time.Millisecond)
+			answer, err = p.call(caller, method, request)
+		}
 		if errors.Is(err, errBadCase) {
 			return fmt.Errorf("%s:%d: %w", path, number, err)
 		}
