@@ -6,6 +6,7 @@
 namespace signet::agent {
 
 AgentIdentity::AgentIdentity(AgentStore& store, StoredAgent stored, Clock& clock) : store_(store), clock_(clock) {
+  MutexLock saving(save_mutex_);
   MutexLock lock(mutex_);
   reattestable_ = stored.reattestable;
   bundle_ = std::move(stored.bundle);
@@ -42,31 +43,37 @@ absl::Duration AgentIdentity::UntilDue() const {
 }
 
 absl::Status AgentIdentity::SetSvid(spiffe::X509Svid svid, bool reattestable) {
-  MutexLock lock(mutex_);
-  const crypto::Certificate& leaf = svid.leaf();
-  life_ = SvidLife::Received(leaf.not_before(), leaf.not_after(), RenewalJitter(svid.id.string(), leaf.serial()), Now());
-  svid_ = std::make_shared<const spiffe::X509Svid>(std::move(svid));
-  reattestable_ = reattestable;
+  MutexLock saving(save_mutex_);
+  {
+    MutexLock lock(mutex_);
+    const crypto::Certificate& leaf = svid.leaf();
+    life_ = SvidLife::Received(leaf.not_before(), leaf.not_after(), RenewalJitter(svid.id.string(), leaf.serial()), Now());
+    svid_ = std::make_shared<const spiffe::X509Svid>(std::move(svid));
+    reattestable_ = reattestable;
+  }
   return Save();
 }
 
 absl::Status AgentIdentity::SetBundle(const spiffe::Bundle& bundle) {
-  MutexLock lock(mutex_);
+  MutexLock saving(save_mutex_);
   if (bundle_.has_value() && *bundle_ == bundle) return absl::OkStatus();
   bundle_ = bundle;
   return Save();
 }
 
 absl::Status AgentIdentity::ForgetSvid() {
-  MutexLock lock(mutex_);
-  svid_.reset();
+  MutexLock saving(save_mutex_);
+  {
+    MutexLock lock(mutex_);
+    svid_.reset();
+  }
   return Save();
 }
 
 absl::Status AgentIdentity::Save() {
   StoredAgent agent;
-  if (svid_ != nullptr) agent.svid = *svid_;
-  agent.reattestable = reattestable_;
+  if (const auto held = svid()) agent.svid = *held;
+  agent.reattestable = reattestable();
   agent.bundle = bundle_;
   return store_.Save(agent);
 }

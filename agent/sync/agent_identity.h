@@ -35,15 +35,16 @@ class AgentIdentity {
 
  private:
   Instant Now() const { return {clock_.Now(), clock_.Steady()}; }
-  absl::Status Save() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status Save() ABSL_EXCLUSIVE_LOCKS_REQUIRED(save_mutex_);
 
   AgentStore& store_;
   Clock& clock_;
+  Mutex save_mutex_;  // taken first; held over the disk, which readers do not wait for
+  std::optional<spiffe::Bundle> bundle_ ABSL_GUARDED_BY(save_mutex_);
   mutable Mutex mutex_;
   std::shared_ptr<const spiffe::X509Svid> svid_ ABSL_GUARDED_BY(mutex_);
   SvidLife life_ ABSL_GUARDED_BY(mutex_);
   bool reattestable_ ABSL_GUARDED_BY(mutex_) = false;
-  std::optional<spiffe::Bundle> bundle_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace signet::agent

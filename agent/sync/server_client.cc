@@ -300,12 +300,12 @@ class GrpcServerClient final : public ServerClient {
   GrpcServerClient(Options options, Credentials credentials, Clock& clock)
       : options_(std::move(options)), credentials_(std::move(credentials)), clock_(clock) {}
 
-  ~GrpcServerClient() override {
-    Shutdown();
+  ~GrpcServerClient() override { Shutdown(); }
+
+  void Shutdown() override {
+    calls_.CancelAll();
     calls_.WaitIdle();
   }
-
-  void Shutdown() override { calls_.CancelAll(); }
 
   void Reconnect() override {
     std::lock_guard lock(mutex_);

@@ -80,7 +80,8 @@ class ServerClient {
  public:
   virtual ~ServerClient() = default;
 
-  // Ends the calls that run and refuses new ones with kCancelled: the agent is stopping.
+  // Ends the calls that run, waits until their completions have run, and refuses new ones with kCancelled: the agent is
+  // stopping. Streams go on until they are destroyed. Idempotent.
   virtual void Shutdown() = 0;
   // Drops the channels, so that the next call makes one with the identity and the bundle of now. Calls that run go on.
   virtual void Reconnect() = 0;

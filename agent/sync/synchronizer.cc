@@ -505,7 +505,12 @@ absl::Duration Synchronizer::KeepIdentity(Instant now) {
   LoseServer(status, "identity");
   OnRefusal(status);
   if (deps_.identity.Expired()) {
-    deps_.health.SetUnready("identity", absl::StrCat("the agent has no SVID of its own: ", status.message()));
+    const std::string reason = absl::StrCat("the agent has no SVID of its own: ", status.message());
+    if (deps_.cache.ready()) {
+      deps_.health.SetDegraded("identity", reason);  // what is held is served all the same
+    } else {
+      deps_.health.SetUnready("identity", reason);
+    }
     SIGNET_LOG(warn, "the agent has not attested; trying again", {{"error", Text(status)}});
     deps_.client.MoveOn();
   }
