@@ -1,5 +1,7 @@
 #include "agent/config.h"
 
+#include <arpa/inet.h>
+
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -17,6 +19,19 @@ void CheckServer(const std::string& address, config::Errors& errors) {
   int port = 0;
   if (colon == std::string::npos || colon == 0 || !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 1 || port > 65535) {
     errors.Add("server_address", absl::StrCat("\"", address, "\" is no HOST:PORT; write for instance signet-server.example.org:8081"));
+  }
+}
+
+void CheckHttp(const std::string& listen, config::Errors& errors) {
+  const size_t colon = listen.rfind(':');
+  const std::string host = listen.substr(0, colon == std::string::npos ? 0 : colon);
+  int port = 0;
+  unsigned char bytes[16];
+  const bool six = host.size() > 2 && host.front() == '[' && host.back() == ']';
+  const bool good_host = six ? inet_pton(AF_INET6, host.substr(1, host.size() - 2).c_str(), bytes) == 1
+                             : inet_pton(AF_INET, host.c_str(), bytes) == 1;
+  if (!good_host || !absl::SimpleAtoi(listen.substr(colon + 1), &port) || port < 0 || port > 65535) {
+    errors.Add("http.listen", absl::StrCat("\"", listen, "\" is no literal ADDRESS:PORT; write 127.0.0.1:8082, or off"));
   }
 }
 
@@ -91,7 +106,9 @@ absl::StatusOr<AgentOptions> OptionsFromConfig(const config::Agent& c) {
       .node_attestor = c.node_attestor(),
       .workload_attestors = c.workload_attestors(),
   };
+  if (o.data_dir.front() != '/') errors.Add("data_dir", "must be an absolute path");
   if (o.http_listen == "off") o.http_listen.clear();
+  if (!o.http_listen.empty()) CheckHttp(o.http_listen, errors);
   if (o.server_addresses.empty()) errors.Add("server_address", "is required; write HOST:PORT of the server, or a list");
   for (const std::string& address : o.server_addresses) CheckServer(address, errors);
   CheckSocket("workload_socket", o.workload_socket, errors);
