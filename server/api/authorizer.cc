@@ -1,9 +1,9 @@
 #include "server/api/authorizer.h"
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
-#include "absl/functional/function_ref.h"
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "common/log/log.h"
@@ -41,8 +41,8 @@ absl::Status MustReattestError() {
 // kUnavailable or worse from either look-up is passed on as it is: no refusal rests on a database that did not answer.
 struct Authorizer::View {
   bool memory;
-  absl::FunctionRef<absl::StatusOr<AgentPtr>(const spiffe::Id&)> find_agent;  // null: unknown
-  absl::FunctionRef<absl::StatusOr<std::vector<EntryPtr>>(const spiffe::Id&)> entries_of;
+  std::function<absl::StatusOr<AgentPtr>(const spiffe::Id&)> find_agent;  // null: unknown
+  std::function<absl::StatusOr<std::vector<EntryPtr>>(const spiffe::Id&)> entries_of;
 };
 
 Authorizer::Authorizer(Options options, CallerSource& callers, const EntryIndex& index, EntryStore& entries,
