@@ -275,7 +275,9 @@ net::HttpResponse Server::Parts::AnswerHttp(absl::string_view path) {
 }
 
 void Server::Parts::CheckStore() {
-  if (const absl::Status status = store->Check(); !status.ok()) {
+  absl::Status status = store->Check();
+  if (status.ok()) status = applier->Check();
+  if (!status.ok()) {
     health.SetUnready("datastore", status.message());
   } else {
     health.SetReady("datastore");

@@ -133,7 +133,7 @@ class DataStore : public EntryStore,
                   public IssuanceLog,
                   public ChangeFeed {
  public:
-  // OK while reads and writes work: what readiness asks.
+  // OK while reads and writes work: what readiness asks. May block for a write.
   virtual absl::Status Check() = 0;
 };
 

@@ -1,10 +1,12 @@
 #include "server/datastore/sqlite_data_store.h"
 
 #include <condition_variable>
+#include <future>
 #include <mutex>
 #include <optional>
 #include <utility>
 
+#include "common/crypto/random.h"
 #include "common/status/macros.h"
 #include "server/datastore/agent_sql.h"
 #include "server/datastore/bundle_sql.h"
@@ -77,7 +79,18 @@ absl::StatusOr<std::unique_ptr<SqliteDataStore>> SqliteDataStore::Open(Options o
 }
 
 absl::Status SqliteDataStore::Check() {
-  SIGNET_RETURN_IF_ERROR(writer_->Check());
+  if (!writer_->Check().ok()) {
+    // It may work again (space on the disk), and nobody else need be writing: try.
+    std::promise<absl::Status> written;
+    writer_->Write(
+        1,
+        // A value that differs: what is written as it was is not written at all.
+        [](WriteContext& context) {
+          return context.db.Run("INSERT OR REPLACE INTO meta (name, value) VALUES ('probe', ?)", crypto::RandomUuid());
+        },
+        [&](const absl::Status& status) { written.set_value(status); });
+    SIGNET_RETURN_IF_ERROR(written.get_future().get());
+  }
   return LastSeq().status();
 }
 

@@ -2,7 +2,7 @@
 -- `n` counts in the order of creation: pages of a list follow it.
 
 CREATE TABLE meta (
-  name  TEXT PRIMARY KEY,  -- 'epoch': made anew when missing, so a restore deletes this row
+  name  TEXT PRIMARY KEY,  -- 'epoch': made anew when missing, so a restore deletes this row; 'probe': written to try
   value TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -183,8 +184,6 @@ TEST_F(SqliteDataStoreTest, RefusesWritesBeyondItsQueueAndAnswersEveryOne) {
   EXPECT_GT(ok, 0);
 }
 
-#ifdef SIGNET_FAILPOINTS
-
 // Runs one of the Child cases below in a process of its own with a failpoint armed; its wait status.
 int RunChild(const std::string& name, const std::string& failpoint, const std::string& dir) {
   const pid_t pid = fork();
@@ -201,6 +200,45 @@ int RunChild(const std::string& name, const std::string& failpoint, const std::s
   waitpid(pid, &status, 0);
   return status;
 }
+
+// A disk that is full, by a limit on the size of files: refused as such, nothing lost, and well again once there is
+// room.
+TEST(SqliteDataStoreChild, DISABLED_FillsTheDisk) {
+  signal(SIGXFSZ, SIG_IGN);
+  const absl::Time now = absl::FromUnixSeconds(1'800'000'000);
+  auto store = SqliteDataStore::Open({.path = std::string(std::getenv("SIGNET_TEST_DIR")) + "/server.db"}).value();
+  rlimit limit = {};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &limit), 0);
+  const rlimit small{512 * 1024, limit.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
+  std::vector<std::string> acknowledged;
+  absl::Status refused;
+  for (int i = 0; refused.ok() && i < 10'000; ++i) {
+    const auto results = testing::CreateEntries(*store, {TestEntry(absl::StrCat("/", i))}, now);
+    refused = results.status();
+    if (refused.ok()) acknowledged.push_back(results->front().record->id);
+  }
+  ASSERT_THAT(refused, StatusIs(absl::StatusCode::kUnavailable, HasSubstr("disk")));
+  // The little that a check writes may still have room.
+  absl::Status check = store->Check();
+  for (int i = 0; check.ok() && i < 100; ++i) {
+    EXPECT_FALSE(testing::CreateEntries(*store, {TestEntry("/full")}, now).ok());
+    check = store->Check();
+  }
+  EXPECT_THAT(check, StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_EQ(store->CountEntries({}).value(), acknowledged.size());
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
+  SIGNET_EXPECT_OK(store->Check());
+  SIGNET_EXPECT_OK(testing::CreateEntries(*store, {TestEntry("/after")}, now));
+  EXPECT_EQ(store->GetEntries(acknowledged).value().size(), acknowledged.size());
+}
+
+TEST_F(SqliteDataStoreTest, IsUnreadyWhileTheDiskIsFullAndWellAfterwards) {
+  const int status = RunChild("FillsTheDisk", "", dir_.path());
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+}
+
+#ifdef SIGNET_FAILPOINTS
 
 // Four threads write; what each was told goes to the file "acknowledged", a line an entry.
 TEST(SqliteDataStoreChild, DISABLED_Writes) {
