@@ -39,6 +39,7 @@ absl::Status MustReattestError() {
 }
 
 // kUnavailable or worse from either look-up is passed on as it is: no refusal rests on a database that did not answer.
+// The functions are named objects of whoever makes the view: a FunctionRef does not keep a temporary alive.
 struct Authorizer::View {
   bool memory;
   std::function<absl::StatusOr<AgentPtr>(const spiffe::Id&)> find_agent;  // null: unknown
@@ -62,9 +63,11 @@ Authorizer::Decision Authorizer::Decide(Method method, const grpc::ServerContext
 
 Authorizer::Decision Authorizer::Decide(Method method, CallerPtr caller) {
   Decision decision{std::move(caller), absl::OkStatus()};
-  const View memory{
-      true, [this](const spiffe::Id& id) -> absl::StatusOr<AgentPtr> { return index_.FindAgent(id); },
-      [this](const spiffe::Id& id) -> absl::StatusOr<std::vector<EntryPtr>> { return index_.EntriesWithSpiffeId(id); }};
+  const auto find_agent = [this](const spiffe::Id& id) -> absl::StatusOr<AgentPtr> { return index_.FindAgent(id); };
+  const auto entries_of = [this](const spiffe::Id& id) -> absl::StatusOr<std::vector<EntryPtr>> {
+    return index_.EntriesWithSpiffeId(id);
+  };
+  const View memory{true, find_agent, entries_of};
   Evaluate(method, memory, decision);
   if (!decision.status.ok() && !decision.confirm) CountRefusal(method, decision);
   return decision;
@@ -84,23 +87,22 @@ Authorizer::Decision Authorizer::Confirm(Method method, CallerPtr caller) {
     }
   }
   Decision decision{std::move(caller), absl::OkStatus()};
-  const View database{false,
-                      [this](const spiffe::Id& id) -> absl::StatusOr<AgentPtr> {
-                        absl::StatusOr<AgentRecord> record = agents_.GetAgent(id);
-                        if (absl::IsNotFound(record.status())) return AgentPtr();
-                        if (!record.ok()) return record.status();
-                        return std::make_shared<const AgentRecord>(*std::move(record));
-                      },
-                      [this](const spiffe::Id& id) -> absl::StatusOr<std::vector<EntryPtr>> {
-                        EntryFilter filter;
-                        filter.spiffe_id = id;
-                        absl::StatusOr<Page<spiffe::Entry>> page = entries_.ListEntries(filter, {});
-                        if (!page.ok()) return page.status();
-                        std::vector<EntryPtr> found;
-                        for (spiffe::Entry& entry : page->items)
-                          found.push_back(std::make_shared<const spiffe::Entry>(std::move(entry)));
-                        return found;
-                      }};
+  const auto find_agent = [this](const spiffe::Id& id) -> absl::StatusOr<AgentPtr> {
+    absl::StatusOr<AgentRecord> record = agents_.GetAgent(id);
+    if (absl::IsNotFound(record.status())) return AgentPtr();
+    if (!record.ok()) return record.status();
+    return std::make_shared<const AgentRecord>(*std::move(record));
+  };
+  const auto entries_of = [this](const spiffe::Id& id) -> absl::StatusOr<std::vector<EntryPtr>> {
+    EntryFilter filter;
+    filter.spiffe_id = id;
+    absl::StatusOr<Page<spiffe::Entry>> page = entries_.ListEntries(filter, {});
+    if (!page.ok()) return page.status();
+    std::vector<EntryPtr> found;
+    for (spiffe::Entry& entry : page->items) found.push_back(std::make_shared<const spiffe::Entry>(std::move(entry)));
+    return found;
+  };
+  const View database{false, find_agent, entries_of};
   Evaluate(method, database, decision);
   if (decision.status.ok()) return decision;
   CountRefusal(method, decision);
