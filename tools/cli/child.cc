@@ -62,6 +62,12 @@ absl::StatusOr<Child> Child::Start(const std::vector<std::string>& command, cons
   const int fd = open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
   if (fd < 0) return absl::InternalError(absl::StrCat("open ", log, ": ", strerror(errno)));
   std::vector<char*> argv = Argv(command);
+  // The caller's SIGNET_... variables are meant for this program, and would overrule the daemon's configuration.
+  std::vector<char*> environment;
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    if (strncmp(*variable, "SIGNET_", 7) != 0) environment.push_back(*variable);
+  }
+  environment.push_back(nullptr);
   const pid_t parent = getpid();
   const pid_t pid = fork();
   if (pid == 0) {
@@ -71,6 +77,7 @@ absl::StatusOr<Child> Child::Start(const std::vector<std::string>& command, cons
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, nullptr);
     const bool still_there = getppid() == parent;
+    environ = environment.data();
     if (still_there && dup2(fd, STDOUT_FILENO) >= 0 && dup2(fd, STDERR_FILENO) >= 0) execv(argv[0], argv.data());
     _exit(127);
   }

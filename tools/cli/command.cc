@@ -37,7 +37,7 @@ CLI::App& AddVerb(CLI::App& parent, Context& context, const std::string& name, c
       ->check(CLI::IsMember({"text", "json"}));
   if (target == Target::kServer) {
     verb.add_option("--socket", context.socket,
-                    "the server's admin socket ($SIGNET_ADMIN_SOCKET, else /run/signet/server/admin.sock)");
+                    "the server's admin socket ($SIGNET_SERVER_SOCKET, else /run/signet/server/admin.sock)");
     verb.add_option("--server", context.server, "HOST:PORT of a server, instead of a socket ($SIGNET_SERVER)");
     verb.add_option(
         "--identity-dir", context.identity_dir,

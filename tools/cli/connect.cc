@@ -63,7 +63,7 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> ServerChannel(const Context& cont
   const std::string address = context.socket.empty() ? FlagOrVariable(context.server, "SIGNET_SERVER") : "";
   if (address.empty()) {
     if (!context.identity_dir.empty()) return UsageError("--identity-dir goes with --server HOST:PORT");
-    const std::string socket = FlagOrVariable(context.socket, "SIGNET_ADMIN_SOCKET");
+    const std::string socket = FlagOrVariable(context.socket, "SIGNET_SERVER_SOCKET");
     return SocketChannel(socket.empty() ? kServerSocket : socket, "signet-server");
   }
   const std::string directory = FlagOrVariable(context.identity_dir, "SIGNET_IDENTITY_DIR");

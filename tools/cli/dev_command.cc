@@ -89,20 +89,6 @@ std::string Tail(const std::string& log) {
   return text->substr(text->size() - keep);
 }
 
-// Asks `ready` again and again until it says OK, the daemon ends, patience ends, or the user stops it all.
-template <typename Ready>
-absl::Status Await(absl::string_view name, Child& child, const std::string& log, Ready ready) {
-  const absl::Time end = absl::Now() + kPatience;
-  absl::Status last;
-  while (absl::Now() < end) {
-    if (!child.Running()) return absl::UnavailableError(absl::StrCat(name, " ended:\n", Tail(log)));
-    last = ready();
-    if (last.ok()) return last;
-    if (daemon::WaitForEvent(absl::Milliseconds(20)) == daemon::Event::kStop) return absl::CancelledError("stopped");
-  }
-  return absl::DeadlineExceededError(absl::StrCat(name, " is not ready: ", last.message(), "\n", Tail(log)));
-}
-
 absl::StatusOr<std::string> AddressOf(const std::string& file, const std::string& name) {
   SIGNET_ASSIGN_OR_RETURN(const std::string json, fs::ReadFile(file, 1 << 16));
   google::protobuf::Struct addresses;
@@ -128,7 +114,7 @@ class DevSystem {
     SIGNET_ASSIGN_OR_RETURN(Child child,
                             Child::Start({program, "run", "--config", folder_.file("server.yaml")}, ServerLog()));
     server_ = std::make_unique<Child>(std::move(child));
-    return Await("signet-server", *server_, ServerLog(), [this]() -> absl::Status {
+    return Await("signet-server", ServerLog(), [this]() -> absl::Status {
       SIGNET_ASSIGN_OR_RETURN(server_address_, AddressOf(folder_.file("server/data/addresses.json"), "grpc"));
       SIGNET_ASSIGN_OR_RETURN(channel_, SocketChannel(AdminSocket(), "signet-server"));
       const auto stub = bundle_api::Bundle::NewStub(channel_);
@@ -159,7 +145,7 @@ class DevSystem {
     SIGNET_ASSIGN_OR_RETURN(Child child,
                             Child::Start({program, "run", "--config", folder_.file("agent.yaml")}, AgentLog()));
     agent_ = std::make_unique<Child>(std::move(child));
-    return Await("signet-agent", *agent_, AgentLog(), [&]() -> absl::Status {
+    return Await("signet-agent", AgentLog(), [&]() -> absl::Status {
       SIGNET_RETURN_IF_ERROR(SocketChannel(WorkloadSocket(), "signet-agent").status());
       agent_api::ListAgentsResponse agents;
       SIGNET_RETURN_IF_ERROR(Call(*stub, &agent_api::Agent::Stub::ListAgents, agent_api::ListAgentsRequest(), agents));
@@ -179,7 +165,7 @@ class DevSystem {
                  << absl::FormatDuration(absl::Trunc(took, absl::Milliseconds(10))) << "\n";
     facts.Print(context_.out);
     context_.out << "\nIn another terminal:\n  export PATH=" << signet.substr(0, signet.rfind('/'))
-                 << ":$PATH\n  export SIGNET_ADMIN_SOCKET=" << AdminSocket()
+                 << ":$PATH\n  export SIGNET_SERVER_SOCKET=" << AdminSocket()
                  << "\n  export SPIFFE_ENDPOINT_SOCKET=unix://" << WorkloadSocket()
                  << "\n  signet entry create --parent-id " << agent_id_ << " --spiffe-id spiffe://"
                  << flags_.trust_domain
@@ -192,12 +178,35 @@ class DevSystem {
   absl::Status Wait() {
     for (;;) {
       if (daemon::WaitForEvent(absl::Milliseconds(200)) == daemon::Event::kStop) return absl::OkStatus();
-      if (!server_->Running()) return absl::UnavailableError(absl::StrCat("signet-server ended:\n", Tail(ServerLog())));
-      if (!agent_->Running()) return absl::UnavailableError(absl::StrCat("signet-agent ended:\n", Tail(AgentLog())));
+      SIGNET_RETURN_IF_ERROR(BothRun());
     }
   }
 
  private:
+  absl::Status BothRun() {
+    if (server_ != nullptr && !server_->Running()) {
+      return absl::UnavailableError(absl::StrCat("signet-server ended:\n", Tail(ServerLog())));
+    }
+    if (agent_ != nullptr && !agent_->Running()) {
+      return absl::UnavailableError(absl::StrCat("signet-agent ended:\n", Tail(AgentLog())));
+    }
+    return absl::OkStatus();
+  }
+
+  // Asks `ready` again and again until it says OK, a daemon ends, patience ends, or the user stops it all.
+  template <typename Ready>
+  absl::Status Await(absl::string_view name, const std::string& log, Ready ready) {
+    const absl::Time end = absl::Now() + kPatience;
+    absl::Status last;
+    while (absl::Now() < end) {
+      SIGNET_RETURN_IF_ERROR(BothRun());
+      last = ready();
+      if (last.ok()) return last;
+      if (daemon::WaitForEvent(absl::Milliseconds(20)) == daemon::Event::kStop) return absl::CancelledError("stopped");
+    }
+    return absl::DeadlineExceededError(absl::StrCat(name, " is not ready: ", last.message(), "\n", Tail(log)));
+  }
+
   std::string AdminSocket() const { return folder_.file("server/admin.sock"); }
   std::string WorkloadSocket() const { return folder_.file("workload/api.sock"); }
   std::string ServerLog() const { return folder_.file("server.log"); }

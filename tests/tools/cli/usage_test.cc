@@ -87,7 +87,7 @@ TEST(UsageTest, FindsTheWorkloadApiByTheStandardsVariable) {
 }
 
 TEST(UsageTest, EachTargetHasAVariableOfItsOwnAndAFlagBeatsIt) {
-  setenv("SIGNET_ADMIN_SOCKET", "/no/admin.sock", 1);
+  setenv("SIGNET_SERVER_SOCKET", "/no/admin.sock", 1);
   setenv("SIGNET_SERVER", "127.0.0.1:1", 1);
   setenv("SPIFFE_ENDPOINT_SOCKET", "unix:///no/workload.sock", 1);
   EXPECT_THAT(RunCli({"entry", "list"}).err, HasSubstr("--identity-dir"));
@@ -95,7 +95,7 @@ TEST(UsageTest, EachTargetHasAVariableOfItsOwnAndAFlagBeatsIt) {
   unsetenv("SIGNET_SERVER");
   EXPECT_THAT(RunCli({"entry", "list"}).err, HasSubstr("/no/admin.sock"));
   EXPECT_THAT(RunCli({"svid", "fetch"}).err, HasSubstr("/no/workload.sock"));
-  unsetenv("SIGNET_ADMIN_SOCKET");
+  unsetenv("SIGNET_SERVER_SOCKET");
   unsetenv("SPIFFE_ENDPOINT_SOCKET");
 }
 
