@@ -6,7 +6,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <string>
 
+#include <google/protobuf/stubs/logging.h>
 #include <grpc/support/log.h>
 
 #include "absl/strings/match.h"
@@ -52,6 +54,11 @@ void LogGrpc(gpr_log_func_args* args) {
   }
 }
 
+// Protobuf's lines: a stranger's message with bad UTF-8 would write one to stderr for each field.
+void LogProtobuf(google::protobuf::LogLevel, const char* file, int, const std::string& message) {
+  SIGNET_LOG(debug, "protobuf", {{"source", file}, {"message", message}});
+}
+
 }  // namespace
 
 void PrepareProcess() {
@@ -60,6 +67,7 @@ void PrepareProcess() {
     // 8 KB less for each idle connection; read by gRPC when it starts.
     setenv("GRPC_EXPERIMENTS", "-tcp_read_chunks", 0);
     gpr_set_log_function(LogGrpc);
+    google::protobuf::SetLogHandler(LogProtobuf);
     ConfigureOpenSsl();
   });
 }

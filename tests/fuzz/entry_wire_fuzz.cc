@@ -4,6 +4,8 @@
 
 #include <string>
 
+#include <google/protobuf/stubs/logging.h>
+
 #include "common/spiffe/wire.h"
 #include "spire/api/types/bundle.pb.h"
 #include "spire/api/types/entry.pb.h"
@@ -44,6 +46,7 @@ void TryBundle(const std::string& bytes) {
 }  // namespace signet::spiffe
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  [[maybe_unused]] static const auto quiet = google::protobuf::SetLogHandler(nullptr);  // bad UTF-8, said each time
   const std::string bytes(reinterpret_cast<const char*>(data), size);
   signet::spiffe::TryEntry(bytes);
   signet::spiffe::TryBundle(bytes);
