@@ -26,7 +26,9 @@ struct WorkloadCallers::Counts {
 
 WorkloadCallers::WorkloadCallers(WorkloadServiceDeps deps)
     : deps_(std::move(deps)), counts_(std::make_shared<Counts>()), rechecker_("recheck", deps_.clock, [this] {
-        for (const auto& stream : deps_.streams.streams()) std::static_pointer_cast<UpdateStream>(stream)->Recheck();
+        for (const auto& stream : deps_.streams.streams()) {
+          if (auto ours = std::dynamic_pointer_cast<UpdateStream>(stream)) ours->Recheck();
+        }
         return deps_.recheck_every;
       }) {}
 

@@ -26,7 +26,7 @@ struct WorkloadServiceDeps {
   SvidCache& cache;
   Attestation& attestation;
   const rpc::UnixFront& front;
-  rpc::StreamSet& streams;  // of this service alone: it walks it
+  rpc::StreamSet& streams;  // walked by the timer
   Clock& clock;
   Metrics& metrics;
   spiffe::TrustDomain trust_domain;

@@ -46,14 +46,10 @@ class PinnedProcess final : public PeerProcess {
     Facts facts;
     SIGNET_RETURN_IF_ERROR(ReadIds(facts));
     SIGNET_RETURN_IF_ERROR(ReadExecutable(facts));
-    std::string text;
     if (int error = kernel_.ReadLink(Proc("exe"), &facts.executable); error != 0) {
       return Refuse(pid(), "executable", error);
     }
-    if (int error = kernel_.ReadFile(Proc("cgroup"), kProcCgroupLimit, &text); error != 0) {
-      return Refuse(pid(), "cgroup", error);
-    }
-    SIGNET_ASSIGN_OR_RETURN(facts.cgroup, Parsed(ParseProcCgroup(text)));
+    SIGNET_RETURN_IF_ERROR(ReadCgroup(facts));
     SIGNET_RETURN_IF_ERROR(ReadStartTime(facts));
     // An exec or a move in between would mix what belongs to two moments.
     SIGNET_RETURN_IF_ERROR(StillTheSame(facts));
@@ -71,6 +67,8 @@ class PinnedProcess final : public PeerProcess {
       // on kernels where everything else is read by number.
       SIGNET_RETURN_IF_ERROR(ReadStartTime(now));
       if (now.start_time != before.start_time) return Refuse(pid(), "its number belongs to another process now");
+      SIGNET_RETURN_IF_ERROR(ReadCgroup(now));
+      if (now.cgroup != before.cgroup) return Refuse(pid(), "moved to another cgroup");
     }
     SIGNET_RETURN_IF_ERROR(ReadExecutable(now));
     if (now.uid != before.uid || now.gid != before.gid) return Refuse(pid(), "changed its user or group");
@@ -144,6 +142,15 @@ class PinnedProcess final : public PeerProcess {
     if (int error = kernel_.Stat(Proc("exe"), &st); error != 0) return Refuse(pid(), "executable", error);
     facts.executable_device = st.st_dev;
     facts.executable_inode = st.st_ino;
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadCgroup(Facts& facts) const {
+    std::string text;
+    if (int error = kernel_.ReadFile(Proc("cgroup"), kProcCgroupLimit, &text); error != 0) {
+      return Refuse(pid(), "cgroup", error);
+    }
+    SIGNET_ASSIGN_OR_RETURN(facts.cgroup, Parsed(ParseProcCgroup(text)));
     return absl::OkStatus();
   }
 

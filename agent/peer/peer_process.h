@@ -40,7 +40,7 @@ class PeerProcess {
   };
   virtual absl::StatusOr<Facts> ReadFacts() const = 0;
 
-  // Alive, and uid, gid, executable inode, start time and cgroup id as in `before`: a few microseconds. The last check
+  // Alive, and uid, gid, executable inode, start time and cgroup as in `before`: a few microseconds. The last check
   // before a secret is released. A process that execs or changes its user must be attested anew.
   virtual absl::Status StillTheSame(const Facts& before) const = 0;
   virtual bool alive() const = 0;

@@ -53,8 +53,8 @@ class Attestation {
  public:
   struct Options {
     absl::Duration deadline = absl::Seconds(10);
-    // Evidence older than this is read again in full, though the cheap checks say that nothing changed: supplementary
-    // groups, and on kernels before 6.13 the cgroup, are not among those.
+    // Evidence older than this is read again in full, though the cheap check says that nothing changed: supplementary
+    // groups, and cgroups of version 1, are not in it.
     absl::Duration full_read_every = absl::Seconds(1);
     // Selectors older than this are asked for anew: what an attestor says may change though the process does not (the
     // name of a group, a label).
