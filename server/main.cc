@@ -7,7 +7,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/config/load.h"
+#include "common/crypto/certificate.h"
 #include "common/daemon/daemon.h"
+#include "common/fs/atomic_file.h"
 #include "common/log/log.h"
 #include "common/rpc/tls_setup.h"
 #include "common/version/version.h"
@@ -52,6 +54,17 @@ absl::StatusOr<ServerOptions> Load(const Flags& flags) {
   return OptionsFromConfig(config);
 }
 
+// What the configuration points at, as far as it must be there before the server runs.
+absl::Status CheckFiles(const ServerOptions& options) {
+  config::Errors errors;
+  for (const std::string& path : options.node_attestors.x509_pop().ca_bundle_paths()) {
+    const absl::StatusOr<std::string> pem = fs::ReadFile(path, 1 << 20);
+    const absl::Status status = pem.ok() ? crypto::Certificate::ParsePemChain(*pem).status() : pem.status();
+    if (!status.ok()) errors.Add("node_attestors.x509_pop.ca_bundle_paths", absl::StrCat(path, ": ", status.message()));
+  }
+  return errors.ToStatus();
+}
+
 int Validate(const Flags& flags) {
   const absl::StatusOr<ServerOptions> options = Load(flags);
   if (!options.ok()) {
@@ -59,6 +72,10 @@ int Validate(const Flags& flags) {
     return kWrongUsage;
   }
   for (const std::string& warning : options->warnings) std::cerr << "warning: " << warning << "\n";
+  if (const absl::Status status = CheckFiles(*options); !status.ok()) {
+    std::cerr << status.message() << "\n";
+    return kWrongUsage;
+  }
   std::cout << flags.config << ": good\n";
   return kOk;
 }

@@ -191,7 +191,8 @@ absl::Status Server::Parts::BuildApi() {
   barrier = std::make_unique<FeedBarrier>(*store, *applier, clock);
   streams = std::make_unique<StreamRegistry>(*authorizer, *callers, *index, clock);
 
-  services.push_back(MakeAgentService({*calls, *streams, *ca, *store, *store, *index, attestors, metrics, clock}));
+  services.push_back(
+      MakeAgentService({*calls, *streams, *ca, *store, *store, *index, attestors, *store, metrics, clock}));
   services.push_back(MakeEntryService({own, *calls, *streams, *store, *index, clock}));
   SIGNET_ASSIGN_OR_RETURN(const std::string epoch, store->Epoch(), "datastore");
   services.push_back(MakeAgentSyncService({own, epoch, *authorizer, *streams, *index, *store, clock, metrics}));

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/crypto/csr.h"
@@ -163,8 +164,12 @@ class AgentService final : public v1::Agent::CallbackService {
     if (!issued.ok()) return reply.Send(issued.status());
     X509SvidToWire(*caller.id, *issued, "", *response.mutable_svid());
     d_.agents.SetNewSerial(*caller.id, issued->chain.front().SerialDecimal(), issued->expires_at,
-                           [id = *caller.id, reply = std::move(reply)](const absl::Status& status) mutable {
-                             if (status.ok()) SIGNET_LOG(info, "agent renewed", {{"agent_id", id.string()}});
+                           [this, id = *caller.id, leaf = issued->chain.front(),
+                            reply = std::move(reply)](const absl::Status& status) mutable {
+                             if (status.ok()) {
+                               NoteAgentSvid(d_, id, leaf);
+                               SIGNET_LOG(info, "agent renewed", {{"agent_id", id.string()}});
+                             }
                              SIGNET_FAILPOINT("renew.before_reply");
                              reply.Send(status);
                            });
@@ -192,6 +197,13 @@ class AgentService final : public v1::Agent::CallbackService {
 };
 
 }  // namespace
+
+void NoteAgentSvid(const AgentServiceDeps& deps, const spiffe::Id& id, const crypto::Certificate& leaf) {
+  deps.metrics.x509_svids_issued.Add();
+  deps.issuance.Record({leaf.SerialDecimal(), id.string(), "", id.string(),
+                        absl::BytesToHexString(crypto::Sha256(leaf.public_key().spki_der())), deps.clock.Now(),
+                        leaf.not_after()});
+}
 
 std::unique_ptr<grpc::Service> MakeAgentService(AgentServiceDeps deps) { return std::make_unique<AgentService>(deps); }
 

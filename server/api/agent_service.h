@@ -25,9 +25,13 @@ struct AgentServiceDeps {
   JoinTokenStore& tokens;
   const EntryIndex& index;
   const std::vector<std::unique_ptr<NodeAttestor>>& attestors;
+  IssuanceLog& issuance;
   Metrics& metrics;
   Clock& clock;
 };
+// Counts and logs an SVID that was given to an agent.
+void NoteAgentSvid(const AgentServiceDeps& deps, const spiffe::Id& id, const crypto::Certificate& leaf);
+
 std::unique_ptr<grpc::Service> MakeAgentService(AgentServiceDeps deps);
 
 }  // namespace signet::server

@@ -129,17 +129,19 @@ class AttestAgent final : public Base {
     v1::AttestAgentResponse::Result& result = *out_.mutable_result();
     result.set_reattestable(node.can_reattest);
     X509SvidToWire(node.agent_id, *issued, "", *result.mutable_svid());
-    d_.agents.Attest(std::move(attestation), now, [self = self(), id = node.agent_id](const absl::Status& status) {
-      if (absl::IsNotFound(status)) {
-        return self->Refuse(
-            absl::PermissionDeniedError("join token does not exist, has ended or has been used already"));
-      }
-      if (!status.ok()) return self->Refuse(status);
-      self->d_.metrics.agents_attested.Add();
-      SIGNET_LOG(info, "agent attested", {{"agent_id", id.string()}, {"attestor", self->type_}});
-      SIGNET_FAILPOINT("attest.before_reply");
-      self->WriteLast();
-    });
+    d_.agents.Attest(std::move(attestation), now,
+                     [self = self(), id = node.agent_id, leaf = issued->chain.front()](const absl::Status& status) {
+                       if (absl::IsNotFound(status)) {
+                         return self->Refuse(absl::PermissionDeniedError(
+                             "join token does not exist, has ended or has been used already"));
+                       }
+                       if (!status.ok()) return self->Refuse(status);
+                       self->d_.metrics.agents_attested.Add();
+                       NoteAgentSvid(self->d_, id, leaf);
+                       SIGNET_LOG(info, "agent attested", {{"agent_id", id.string()}, {"attestor", self->type_}});
+                       SIGNET_FAILPOINT("attest.before_reply");
+                       self->WriteLast();
+                     });
   }
 
   void Refuse(const absl::Status& status) {
