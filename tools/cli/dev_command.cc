@@ -45,26 +45,27 @@ class DevFolder {
  public:
   static absl::StatusOr<std::unique_ptr<DevFolder>> Create(const std::string& wanted) {
     std::string path = wanted;
+    std::error_code error;
     if (path.empty()) {
       path = "/tmp/signet-dev-XXXXXX";
       if (mkdtemp(path.data()) == nullptr) return absl::InternalError("no temporary folder can be made under /tmp");
     } else {
-      std::error_code error;
       path = std::filesystem::absolute(path, error).string();
-      if (access(absl::StrCat(path, "/", kMarker).c_str(), F_OK) == 0) {
-        // Only what a run of this program left; its daemons ended with it.
-        for (const auto& entry : std::filesystem::directory_iterator(path, error))
-          std::filesystem::remove_all(entry, error);
-      }
       SIGNET_RETURN_IF_ERROR(fs::MakeDirectory(path, 0755));
-      if (!std::filesystem::is_empty(path, error)) {
+      if (!std::filesystem::is_empty(path, error) && access(absl::StrCat(path, "/", kMarker).c_str(), F_OK) != 0) {
         return UsageError(absl::StrCat(path, " is not empty; give a new folder by --dir, or none for a temporary one"));
       }
     }
     if (path.size() > 80) return UsageError(absl::StrCat(path, ": too long for the sockets in it; 80 bytes at most"));
     chmod(path.c_str(), 0755);  // workloads of every user may reach the Workload API below it
-    std::unique_ptr<DevFolder> folder(new DevFolder(path));
-    SIGNET_RETURN_IF_ERROR(fs::WriteFileAtomically(folder->file(kMarker), "a run of signet dev; removed at its end\n"));
+    SIGNET_ASSIGN_OR_RETURN(fs::DirectoryLock lock, fs::DirectoryLock::Acquire(path));  // not from under a living run
+    SIGNET_RETURN_IF_ERROR(
+        fs::WriteFileAtomically(absl::StrCat(path, "/", kMarker), "of signet dev; removed at its end\n"));
+    std::unique_ptr<DevFolder> folder(new DevFolder(path, std::move(lock)));
+    for (const auto& entry : std::filesystem::directory_iterator(path, error)) {
+      const std::string name = entry.path().filename().string();
+      if (name != kMarker && name != "lock") std::filesystem::remove_all(entry, error);
+    }
     return folder;
   }
   ~DevFolder() {
@@ -77,8 +78,9 @@ class DevFolder {
 
  private:
   static constexpr char kMarker[] = ".signet-dev";
-  explicit DevFolder(std::string path) : path_(std::move(path)) {}
+  DevFolder(std::string path, fs::DirectoryLock lock) : path_(std::move(path)), lock_(std::move(lock)) {}
   const std::string path_;
+  fs::DirectoryLock lock_;
 };
 
 // The last lines of a daemon's log: why it did not start.
