@@ -28,7 +28,7 @@ std::string SerialToDecimal(absl::string_view serial);
 
 class Certificate final {
  public:
-  // Refuses more than 16 KiB, trailing bytes, an extension that stands twice or does not parse, and a public key that
+  // Refuses more than 16 KiB, all that is not strict DER, an extension that stands twice, and a public key that
   // PublicKey::ParseSpki refuses: kInvalidArgument.
   static absl::StatusOr<Certificate> Parse(absl::string_view der);
   // One or more concatenated DER certificates, at most `max_count`; no stray bytes. Empty input: kInvalidArgument.

@@ -35,4 +35,7 @@ struct CertificateAccess {
   }
 };
 
+// The first commonName of a DER Name as UTF-8, in whatever string type it is encoded; empty when there is none.
+std::string CommonNameOf(const std::string& name_der);
+
 }  // namespace signet::crypto

@@ -181,7 +181,10 @@ absl::StatusOr<std::vector<Certificate>> TrustAnchors::FindPath(absl::Span<const
   X509StackPtr untrusted(sk_X509_new_null());
   for (const Certificate& certificate : chain) {
     x509s.push_back(ToX509(certificate));
-    if (x509s.back() == nullptr) return OpenSslRefusal("certificate chain");
+    if (x509s.back() == nullptr) {
+      ERR_clear_error();
+      return Refused(Label(certificate), "a certificate is malformed");
+    }
     if (x509s.size() > 1 && sk_X509_push(untrusted.get(), x509s.back().get()) <= 0) return OpenSslError("sk_X509_push");
   }
   const Known given{x509s, chain}, anchors{store_->x509s, store_->anchors};

@@ -83,6 +83,18 @@ bool DerReader::ReadUnsigned(absl::string_view* magnitude) {
   return true;
 }
 
+bool DerReader::ReadBoolean(bool* value) {
+  const absl::string_view before = in_;
+  absl::string_view content;
+  if (!Read(kDerBoolean, &content)) return false;
+  if (content != "\xff" && content != absl::string_view("\0", 1)) {
+    in_ = before;
+    return false;
+  }
+  *value = content[0] != 0;
+  return true;
+}
+
 bool DerReader::ReadOid(absl::string_view* oid) {
   const absl::string_view before = in_;
   absl::string_view content;

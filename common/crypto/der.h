@@ -1,5 +1,6 @@
 // DER (X.690) in two small pieces: a writer that appends to one buffer, a reader that accepts nothing but DER.
-// Not for secrets. Not thread-safe. The reader never copies: what it returns points into its input.
+// Not thread-safe. For secrets only with room for all of it reserved: growing leaves copies behind. The reader never
+// copies: what it returns points into its input.
 #pragma once
 
 #include <cstdint>
@@ -58,6 +59,8 @@ class DerReader final {
   bool ReadUnsigned(absl::string_view* magnitude);
   // The content of an OBJECT IDENTIFIER, refused when an arc is cut off or not in its shortest form.
   bool ReadOid(absl::string_view* oid);
+  // TRUE and FALSE, also where DER would leave a default FALSE out: some issuers write it.
+  bool ReadBoolean(bool* value);
   bool ReadBitString(absl::string_view* bytes);  // refuses unused bits
 
  private:

@@ -112,6 +112,9 @@ int Run() {
     const auto fresh = crypto::PrivateKey::Generate(crypto::KeyType::kEcP256);
     return fresh.ok() && crypto::CertificateRequest::Create(*fresh, {entry.spiffe_id.string()}).ok();
   });
+  const std::string pkcs8 = key.Pkcs8Der();
+  Measure("private key: to PKCS#8", 0, [&] { return !key.Pkcs8Der().empty(); });
+  Measure("private key: from PKCS#8", 0, [&] { return crypto::PrivateKey::ParsePkcs8(pkcs8).ok(); });
   Measure("certificate: parse", 0, [&] { return crypto::Certificate::Parse(chain[0].der()).ok(); });
   Measure("chain of one under a root: verify", verify, [&] { return anchors.Verify(chain, clock.Now()).ok(); });
   return 0;

@@ -142,6 +142,57 @@ TEST_F(ForeignCertificateTest, MalformedExtensionsAreRefused) {
   }
 }
 
+TEST_F(ForeignCertificateTest, ExtensionsThatAreNotDerAreRefused) {
+  const auto refused = [this](const char* oid, absl::string_view value) {
+    EXPECT_THAT(Parse({{oid, false, std::string(value)}}), StatusIs(kInvalid)) << oid;
+  };
+  refused("\x55\x1d\x11", absl::string_view("\x30\x00", 2));             // a SAN without a name
+  refused("\x55\x1d\x11", "\x30\x03\x0c\x01x");                          // not a GeneralName
+  refused("\x55\x1d\x11", "\x30\x03\x86\x02x");                          // longer than it is
+  refused("\x55\x1d\x11", absl::string_view("\x30\x03\x86\x01x\0", 6));  // a byte behind
+  refused("\x55\x1d\x13", "\x30\x03\x01\x01\x01");                       // TRUE is ff
+  refused("\x55\x1d\x13", "\x30\x06\x01\x01\xff\x02\x01\xff");           // a negative path length
+  refused("\x55\x1d\x0f", "\x03\x02\x08\x80");                           // eight unused bits
+  refused("\x55\x1d\x0f", "\x03\x02\x07\xff");                           // unused bits that are set
+  refused("\x55\x1d\x0f", "\x03\x01\x01");                               // unused bits of nothing
+  refused("\x55\x1d\x23", "\x30\x03\x82\x01\x01");                       // a serial without its issuer
+  refused("\x55\x1d\x91", "\x05");                                       // an identifier that is cut off
+}
+
+TEST_F(ForeignCertificateTest, OddFramesAreRefused) {
+  // Each made from a good certificate by changing what RFC 5280 4.1 fixes.
+  testing::RawCertificate raw{"s", "i", kNow, kNow + absl::Hours(1), {}};
+  SIGNET_EXPECT_OK(Parse(raw));
+  raw.version = 1;
+  SIGNET_EXPECT_OK(Parse(raw));
+  raw.extensions = {testing::RawBasicConstraints(true)};
+  EXPECT_THAT(Parse(raw), StatusIs(kInvalid, HasSubstr("version 3")));
+  raw.version = 4;
+  EXPECT_THAT(Parse(raw), StatusIs(kInvalid, HasSubstr("version")));
+  raw.version = 3;
+  const std::string der = raw.Sign(key_.public_key(), key_);
+  const std::string oid = "\x2a\x86\x48\xce\x3d\x04\x03\x02";
+  std::string other_algorithm = der;
+  other_algorithm[der.rfind(oid) + 7] = '\x03';
+  EXPECT_THAT(Certificate::Parse(other_algorithm), StatusIs(kInvalid, HasSubstr("algorithms differ")));
+}
+
+TEST_F(ForeignCertificateTest, TimesInTheFormOfRfc5280Alone) {
+  testing::RawCertificate raw{"s", "i", kNow, kNow + absl::Hours(1), {}};
+  const std::string der = raw.Sign(key_.public_key(), key_);
+  const std::string from = absl::FormatTime("%Y%m%d%H%M%SZ", kNow, absl::UTCTimeZone());
+  for (const char* bad :
+       {"20270015080000Z", "20271315080000Z", "20270132080000Z", "20270230080000Z", "20270115240000Z",
+        "20270115086000Z", "20270115080060Z", "2027011508000Z0", "202701150800+01", "2027-01-15T0800"}) {
+    std::string changed = der;
+    changed.replace(der.find(from), from.size(), bad);
+    EXPECT_THAT(Certificate::Parse(changed), StatusIs(kInvalid)) << bad;
+  }
+  std::string leap = der;
+  leap.replace(der.find(from), from.size(), "20240229235959Z");
+  SIGNET_EXPECT_OK(Certificate::Parse(leap));
+}
+
 TEST_F(ForeignCertificateTest, AbsentExtensionsReadAsAbsent) {
   SIGNET_ASSERT_OK_AND_ASSIGN(const Certificate c, Parse(std::vector<testing::RawExtension>{}));
   EXPECT_FALSE(c.has_key_usage());

@@ -4,11 +4,14 @@
 
 #include <type_traits>
 
+#include "absl/strings/match.h"
 #include "common/crypto/der.h"
 #include "common/crypto/digest.h"
 #include "common/crypto/pem.h"
 #include "common/crypto/random.h"
+#include "tests/testing/run_program.h"
 #include "tests/testing/status_matchers.h"
+#include "tests/testing/temp_dir.h"
 
 namespace signet::crypto {
 namespace {
@@ -161,6 +164,34 @@ TEST(KeyTest, PrivateKeysThatAreDamagedOrDoNotFitAreRefused) {
   EXPECT_THAT(PrivateKey::ParsePem(ToPem("ENCRYPTED PRIVATE KEY", "x")), StatusIs(kInvalid, HasSubstr("encrypted")));
   EXPECT_THAT(PrivateKey::ParsePem(ToPem("CERTIFICATE", "x")), StatusIs(kInvalid, HasSubstr("no private key")));
   EXPECT_THAT(PrivateKey::ParsePem(""), StatusIs(kInvalid));
+}
+
+TEST(KeyTest, Pkcs8IsWhatOpensslWritesAndReads) {
+  testing::TempDir dir;
+  for (const char* kind : {"EC -pkeyopt ec_paramgen_curve:P-256", "EC -pkeyopt ec_paramgen_curve:P-384",
+                           "EC -pkeyopt ec_paramgen_curve:P-521", "RSA -pkeyopt rsa_keygen_bits:2048", "ED25519"}) {
+    SCOPED_TRACE(kind);
+    const auto made = testing::RunProgram(absl::StrCat("openssl genpkey -algorithm ", kind, " 2>/dev/null"));
+    ASSERT_EQ(made.exit_code, 0) << made.output;
+    SIGNET_ASSERT_OK_AND_ASSIGN(const PrivateKey key, PrivateKey::ParsePem(made.output));
+    EXPECT_EQ(key.Pkcs8Pem(), made.output);
+    testing::WriteTestFile(dir.file("ours.pem"), key.Pkcs8Pem());
+    const auto check = testing::RunProgram("openssl pkey -check -noout -in " + dir.file("ours.pem"));
+    EXPECT_EQ(check.exit_code, 0) << check.output;
+    // The older forms, which the fast reader leaves to OpenSSL.
+    if (absl::StartsWith(kind, "EC")) {
+      const auto sec1 = testing::RunProgram("openssl ec -in " + dir.file("ours.pem") + " 2>/dev/null");
+      SIGNET_ASSERT_OK_AND_ASSIGN(const PrivateKey from_sec1, PrivateKey::ParsePem(sec1.output));
+      EXPECT_EQ(from_sec1.public_key(), key.public_key());
+      const auto no_public =
+          testing::RunProgram("openssl ec -no_public -outform DER -in " + dir.file("ours.pem") +
+                              " 2>/dev/null | openssl pkcs8 -topk8 -nocrypt -inform DER 2>/dev/null");
+      if (no_public.exit_code == 0) {
+        SIGNET_ASSERT_OK_AND_ASSIGN(const PrivateKey bare, PrivateKey::ParsePem(no_public.output));
+        EXPECT_EQ(bare.public_key(), key.public_key());
+      }
+    }
+  }
 }
 
 TEST(KeyTest, AnEmptyKeyVerifiesNothing) {
