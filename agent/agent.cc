@@ -39,16 +39,6 @@ namespace signet::agent {
 namespace {
 
 constexpr absl::string_view kWorkloadApi = "SpiffeWorkloadAPI";
-// Descriptor numbers of the admin socket's connections: below those of the workload socket, which begin at 1024.
-constexpr int kAdminFirstFd = 512, kAdminLastFd = 1023;
-
-// SPIFFE Workload Endpoint 3: without it, a request may come from a tricked HTTP client.
-absl::Status RequireHeader(const grpc::CallbackServerContext& context) {
-  const auto [begin, end] = context.client_metadata().equal_range("workload.spiffe.io");
-  if (begin != end && std::next(begin) == end && begin->second == "true") return absl::OkStatus();
-  return absl::InvalidArgumentError("the header workload.spiffe.io: true is missing");
-}
-
 // The owner of the daemon and root; the folder's mode says the same once more.
 absl::StatusOr<std::shared_ptr<const rpc::UnixConnection>> AdmitOperator(int, const rpc::UnixConnection& caller) {
   if (caller.uid != 0 && caller.uid != geteuid()) {
@@ -182,8 +172,8 @@ absl::Status Agent::Parts::BuildWorkloadSocket() {
   // Without the header, as SPIRE's agent: `spire-agent healthcheck` and gRPC probes send none, and all that is told is
   // whether the agent serves.
   workload.services.push_back(rpc::MakeHealthService(health, names, AllowAll));
-  workload.services.push_back(rpc::MakeReflectionService(names, RequireHeader));
-  workload.services.push_back(rpc::MakeReflectionV1AlphaService(names, RequireHeader));
+  workload.services.push_back(rpc::MakeReflectionService(names, CheckWorkloadHeader));
+  workload.services.push_back(rpc::MakeReflectionV1AlphaService(names, CheckWorkloadHeader));
   grpc::ServerBuilder builder;
   ConfigureWorkloadServer(builder);
   return workload.Serve(builder, "workload");
@@ -193,8 +183,6 @@ absl::Status Agent::Parts::BuildAdminSocket() {
   SIGNET_ASSIGN_OR_RETURN(admin.front, rpc::UnixFront::Create({.path = options.admin_socket,
                                                                .socket_mode = 0600,
                                                                .directory_mode = 0700,
-                                                               .first_fd = kAdminFirstFd,
-                                                               .last_fd = kAdminLastFd,
                                                                .max_connections_per_uid = 128},
                                                               AdmitOperator));
   addresses.admin = options.admin_socket;

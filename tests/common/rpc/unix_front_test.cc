@@ -279,6 +279,23 @@ TEST_F(UnixFrontTest, NumberRestsUntilTheRangeIsThrough) {
   }
 }
 
+TEST_F(UnixFrontTest, ManyConnectionsLeaveRoomForAnotherFront) {  // an agent's admin socket beside its workload socket
+  Serve(Options());
+  UnixFront::Options options = Options();
+  options.path = dir_.file("admin.sock");
+  auto admin =
+      UnixFront::Create(options, [](int, const UnixConnection& c) { return std::make_shared<UnixConnection>(c); });
+  SIGNET_ASSERT_OK(admin);
+  (*admin)->Start(*server_);
+  std::vector<int> held;
+  for (int i = 0; i < 1100; ++i) held.push_back(Connect());
+  ASSERT_TRUE(Eventually([&] { return front_->connections() == 1100; }));
+  auto channel = grpc::CreateChannel("unix:" + options.path, grpc::InsecureChannelCredentials());
+  EXPECT_EQ(WhoIs(*channel), "nobody");  // served; the service asks the other front
+  EXPECT_EQ((*admin)->connections(), 1u);
+  for (int fd : held) close(fd);
+}
+
 TEST_F(UnixFrontTest, RefusesWhenTheRangeIsFull) {
   UnixFront::Options options = Options();
   options.first_fd = 2000;
