@@ -138,6 +138,32 @@ class ServerKillTest(FaultTest):
             self.assertLessEqual(acknowledged, self.entries())
         self.assertTrue(acknowledged)
 
+    def test_killed_around_a_signature_the_agent_gets_its_svid_from_the_next_one(self):
+        self.system.start()
+        agent = self.system.agent_id()
+        seen = set()
+        for n, failpoint in enumerate(("svid.before_sign", "svid.after_sign")):
+            with self.subTest(failpoint=failpoint):
+                self.system.server.kill()
+                self.system.server.start(failpoint=f"{failpoint}=kill@1")
+                self.system.create_entry(f"/signed/{n}", parent=agent)
+                wait_for("a signature", lambda: (self.system.fetch(check=False), not self.system.server.running())[1], 40)
+                self.system.server.start()
+                seen.add(self.system.wait_svid(f"/signed/{n}", seconds=40)["x509_svid"])
+        self.assertEqual(len(seen), 2)  # no certificate twice
+
+    def test_killed_between_attestation_and_its_reply_the_token_is_spent(self):
+        self.system.server.start(failpoint="attest.before_reply=kill@1")
+        self.system.pin_server_port()
+        token = self.system.new_token()
+        self.system.configure_agent(token=token).spawn()
+        self.system.server.wait_exit()
+        self.system.server.start()
+        self.assertEqual(len(self.system.agents()), 1)  # what was committed stands
+        wait_for("refusal in the log", lambda: "has attested already" in self.system.agent.log_text()
+                 or "used already" in self.system.agent.log_text() or not self.system.agent.running(), 40)
+        self.assertEqual(len(self.system.agents()), 1)
+
     def test_ban_and_spent_token_survive(self):
         self.system.start()
         agent = self.system.agent_id()
