@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/crypto/digest.h"
 #include "common/failpoint/failpoint.h"
+#include "common/spiffe/wire.h"
 #include "common/status/macros.h"
 #include "server/api/convert.h"
 #include "spire/api/server/svid/v1/svid.grpc.pb.h"
@@ -197,7 +198,7 @@ absl::StatusOr<MintRequest> ReadMintRequest(const crypto::CertificateRequest& cs
     return absl::InvalidArgumentError(absl::StrCat("csr: \"", id.string(), "\" is no workload's ID"));
   }
   MintRequest request{std::move(id), csr.dns_sans()};
-  for (const std::string& name : request.dns_names) SIGNET_RETURN_IF_ERROR(CheckDnsName(name), "csr: DNS SAN");
+  for (const std::string& name : request.dns_names) SIGNET_RETURN_IF_ERROR(spiffe::CheckDnsName(name), "csr: DNS SAN");
   return request;
 }
 

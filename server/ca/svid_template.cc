@@ -3,12 +3,10 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "common/crypto/random.h"
+#include "common/spiffe/wire.h"
 #include "common/status/macros.h"
 
 namespace signet::server {
@@ -55,7 +53,8 @@ absl::Status CheckWorkload(const spiffe::Id& id, const IssuePolicy& policy) {
 absl::StatusOr<crypto::CertificateTemplate> Leaf(const spiffe::Id& id, const std::vector<std::string>& dns_names,
                                                  absl::Duration ttl, absl::Time authority_not_after, absl::Time now) {
   if (dns_names.size() > kMaxDnsNames) return absl::InvalidArgumentError("more than 64 DNS names");
-  for (const std::string& name : dns_names) SIGNET_RETURN_IF_ERROR(CheckDnsName(name));
+  for (const std::string& name : dns_names)
+    SIGNET_RETURN_IF_ERROR(spiffe::CheckDnsName(name), absl::StrCat("\"", absl::CHexEscape(name), "\""));
   SIGNET_ASSIGN_OR_RETURN(const Lifetime lifetime, LifetimeFor(ttl, authority_not_after, now));
   crypto::CertificateTemplate t;
   t.serial = crypto::RandomSerialNumber();
@@ -132,26 +131,6 @@ absl::StatusOr<spiffe::JwtSvidClaims> JwtClaims(const spiffe::Id& id, std::vecto
                           LifetimeFor(ttl == absl::ZeroDuration() ? policy.jwt_ttl : ttl, authority_not_after, now));
   return spiffe::JwtSvidClaims{id,          std::move(audience), lifetime.from,
                                lifetime.to, policy.jwt_issuer,   with_jti ? crypto::RandomUuid() : std::string()};
-}
-
-absl::Status CheckDnsName(absl::string_view name) {
-  const auto refused = [name](absl::string_view why) {
-    return absl::InvalidArgumentError(absl::StrCat("DNS name \"", absl::CHexEscape(name), "\" ", why));
-  };
-  if (name.empty() || name.size() > 253)
-    return absl::InvalidArgumentError("a DNS name is empty or longer than 253 bytes");
-  absl::string_view rest = name;
-  if (absl::StartsWith(rest, "*.")) rest.remove_prefix(2);
-  for (absl::string_view label : absl::StrSplit(rest, '.')) {
-    if (label.empty() || label.size() > 63) return refused("has a label that is empty or longer than 63 bytes");
-    if (label.front() == '-' || label.back() == '-') return refused("has a label that begins or ends with a hyphen");
-    for (char c : label) {
-      if (!absl::ascii_isalnum(static_cast<unsigned char>(c)) && c != '-') {
-        return refused("has a character other than letters, digits, '-' and '.'");
-      }
-    }
-  }
-  return absl::OkStatus();
 }
 
 }  // namespace signet::server

@@ -50,8 +50,4 @@ absl::StatusOr<spiffe::JwtSvidClaims> JwtClaims(const spiffe::Id& id, std::vecto
                                                 absl::Duration ttl, bool with_jti, const IssuePolicy& policy,
                                                 absl::Time authority_not_after, absl::Time now);
 
-// 1 to 253 characters of letters, digits, '-', '.', optional leading "*."; labels as RFC 1123 says. Else
-// kInvalidArgument.
-absl::Status CheckDnsName(absl::string_view name);
-
 }  // namespace signet::server

@@ -5,6 +5,7 @@
 
 #include <random>
 
+#include "common/spiffe/wire.h"
 #include "tests/testing/status_matchers.h"
 
 namespace signet::server {
@@ -125,7 +126,7 @@ TEST(SvidTemplateTest, MintTakesTheAdministratorsTtl) {
   EXPECT_EQ(d.not_after, kSecond + absl::Hours(1));
   EXPECT_THAT(MintTemplate({id, {}, absl::Seconds(-1)}, Policy(), kFar, kNow), StatusIs(kInvalid));
   EXPECT_THAT(MintTemplate({id, {}, absl::Milliseconds(10)}, Policy(), kFar, kNow), StatusIs(kInvalid));
-  EXPECT_THAT(MintTemplate({id, {"bad_name"}}, Policy(), kFar, kNow), StatusIs(kInvalid, HasSubstr("bad_name")));
+  EXPECT_THAT(MintTemplate({id, {"bad name"}}, Policy(), kFar, kNow), StatusIs(kInvalid, HasSubstr("bad name")));
 }
 
 TEST(SvidTemplateTest, AnAuthorityIsAnSvidOfTheTrustDomain) {  // X509-14 to X509-18, ID-15
@@ -164,20 +165,17 @@ TEST(SvidTemplateTest, JwtClaimsFollowTheStandard) {
   }
 }
 
-TEST(DnsNameTest, Table) {
+TEST(SvidTemplateTest, WhateverNameAnEntryMayHaveIsIssuedAndNoOther) {
   const std::string label63(63, 'a');
   const std::string name253 = label63 + "." + label63 + "." + label63 + "." + std::string(61, 'b');
-  for (const std::string& good :
-       {std::string("a"), std::string("localhost"), std::string("a.b-c.d1"), std::string("1.2.3"),
-        std::string("*.example.org"), std::string("A.Example"), label63, name253}) {
-    SIGNET_EXPECT_OK(CheckDnsName(good)) << good;
-  }
-  for (const std::string& bad :
-       {std::string(), std::string("."), std::string("a."), std::string(".a"), std::string("a..b"), std::string("-a"),
-        std::string("a-"), std::string("a_b"), std::string("*"), std::string("*."), std::string("a.*.b"),
-        std::string("*a.b"), std::string("a b"), std::string("ä.org"), std::string("a\0b", 3), std::string("a/b"),
-        label63 + "a", name253 + "b", std::string("*.*.b")}) {
-    EXPECT_THAT(CheckDnsName(bad), StatusIs(kInvalid)) << bad;
+  spiffe::Entry entry = EntryOf("spiffe://example.org/web");
+  for (const std::string& name :
+       {std::string("a"), std::string("a.b-c.d1"), std::string("a_b"), std::string("*.example.org"), label63, name253,
+        std::string(), std::string("."), std::string("a."), std::string("a..b"), std::string("-a"), std::string("*"),
+        std::string("a.*.b"), std::string("a b"), std::string("\xc3\xa4.org"), std::string("a\0b", 3), label63 + "a",
+        name253 + "b"}) {
+    entry.dns_names = {name};
+    EXPECT_EQ(WorkloadTemplate(entry, Policy(), kFar, kNow).ok(), spiffe::CheckDnsName(name).ok()) << name;
   }
 }
 
