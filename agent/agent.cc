@@ -73,7 +73,9 @@ struct SocketServer {
 // In build order; what stands below uses what stands above.
 struct Agent::Parts {
   Parts(AgentOptions o, AgentDeps d, fs::DirectoryLock held)
-      : options(std::move(o)), deps(std::move(d)), directory(std::move(held)),
+      : options(std::move(o)),
+        deps(std::move(d)),
+        directory(std::move(held)),
         clock(deps.clock != nullptr ? *deps.clock : system_clock) {}
 
   ~Parts() { Shutdown(absl::Seconds(1)); }
@@ -116,13 +118,14 @@ absl::Status Agent::Parts::Build() {
   synchronizer->Start();  // after the sockets: what the cache holds is served first
   SIGNET_RETURN_IF_ERROR(BuildAdminSocket());
   SIGNET_RETURN_IF_ERROR(BuildHttp());
-  return daemon::WriteAddresses(options.data_dir, {{"workload", addresses.workload}, {"admin", addresses.admin}, {"http", addresses.http}});
+  return daemon::WriteAddresses(
+      options.data_dir, {{"workload", addresses.workload}, {"admin", addresses.admin}, {"http", addresses.http}});
 }
 
 absl::Status Agent::Parts::BuildSync() {
   cache = std::make_unique<MemorySvidCache>(options.trust_domain, clock, metrics, MemorySvidCache::Options{});
-  store = std::make_unique<AgentStore>(
-      AgentStore::Options{options.data_dir, options.trust_domain, options.keep_key}, clock);
+  store = std::make_unique<AgentStore>(AgentStore::Options{options.data_dir, options.trust_domain, options.keep_key},
+                                       clock);
   SIGNET_ASSIGN_OR_RETURN(StoredAgent stored, store->Load());
   if (stored.bundle.has_value()) {
     MemorySvidCache::Change change;
@@ -139,7 +142,9 @@ absl::Status Agent::Parts::BuildSync() {
   }
   client = std::move(deps.client);
   if (client == nullptr) {
-    client = ServerClient::Create({.addresses = options.server_addresses, .trust_domain = options.trust_domain, .version = std::string(Version())},
+    client = ServerClient::Create({.addresses = options.server_addresses,
+                                   .trust_domain = options.trust_domain,
+                                   .version = std::string(Version())},
                                   {.identity = [this] { return identity->svid(); },
                                    .bundle = [this] { return cache->OwnBundle(); },
                                    .insecure = options.trust_source.insecure},
@@ -149,7 +154,8 @@ absl::Status Agent::Parts::BuildSync() {
       Synchronizer::Options{.trust_domain = options.trust_domain},
       Synchronizer::Deps{*cache, *client, *identity, node_attestor.get(), sealed.get(), clock, metrics, health,
                          [this] {
-                           return FirstTrust(options.trust_source, options.trust_domain, [this] { return client->GetBundle(); });
+                           return FirstTrust(options.trust_source, options.trust_domain,
+                                             [this] { return client->GetBundle(); });
                          },
                          [this](absl::Status why) {
                            if (deps.on_fatal) deps.on_fatal(std::move(why));
@@ -159,12 +165,15 @@ absl::Status Agent::Parts::BuildSync() {
 }
 
 absl::Status Agent::Parts::BuildWorkloadSocket() {
-  SIGNET_ASSIGN_OR_RETURN(std::vector<std::unique_ptr<WorkloadAttestor>> attestors, MakeWorkloadAttestors(options.workload_attestors, clock));
-  attestation = Attestation::Create({.pending_per_uid = options.pending_attestations_per_uid}, std::move(attestors), clock, metrics);
+  SIGNET_ASSIGN_OR_RETURN(std::vector<std::unique_ptr<WorkloadAttestor>> attestors,
+                          MakeWorkloadAttestors(options.workload_attestors, clock));
+  attestation = Attestation::Create({.pending_per_uid = options.pending_attestations_per_uid}, std::move(attestors),
+                                    clock, metrics);
   SIGNET_ASSIGN_OR_RETURN(pinner, PeerPinner::Create(PinMethod::kAuto));
-  SIGNET_ASSIGN_OR_RETURN(workload.front, rpc::UnixFront::Create({.path = options.workload_socket,
-                                                                  .max_connections_per_uid = options.connections_per_uid},
-                                                                 PinAtAccept(*pinner, metrics)));
+  SIGNET_ASSIGN_OR_RETURN(
+      workload.front,
+      rpc::UnixFront::Create({.path = options.workload_socket, .max_connections_per_uid = options.connections_per_uid},
+                             PinAtAccept(*pinner, metrics)));
   addresses.workload = options.workload_socket;
   workload.services.push_back(MakeWorkloadService({*cache, *attestation, *workload.front, streams, clock, metrics,
                                                    options.trust_domain, options.allowed_foreign_jwt_claims}));
@@ -188,7 +197,8 @@ absl::Status Agent::Parts::BuildAdminSocket() {
   addresses.admin = options.admin_socket;
   admin.services.push_back(MakeDebugService({*cache, clock, [this] {
                                                const auto svid = identity->svid();
-                                               return svid == nullptr ? std::vector<crypto::Certificate>{} : svid->chain;
+                                               return svid == nullptr ? std::vector<crypto::Certificate>{}
+                                                                      : svid->chain;
                                              }}));
   admin.services.push_back(MakeLoggerService());
   const std::vector<std::string> names = {"spire.api.agent.debug.v1.Debug", "spire.api.agent.logger.v1.Logger"};
@@ -202,12 +212,13 @@ absl::Status Agent::Parts::BuildAdminSocket() {
 
 absl::Status Agent::Parts::BuildHttp() {
   if (options.http_listen.empty()) return absl::OkStatus();
-  SIGNET_ASSIGN_OR_RETURN(http, net::HttpServer::Create(options.http_listen, [this](absl::string_view path) -> net::HttpResponse {
-                            if (path == "/livez") return {200, "text/plain; charset=utf-8", "ok\n"};
-                            if (path == "/readyz") return {health.ready() ? 200 : 503, "application/json", health.Json() + "\n"};
-                            if (path == "/metrics") return {200, "text/plain; version=0.0.4; charset=utf-8", registry.Text()};
-                            return {404, "text/plain; charset=utf-8", "there are /livez, /readyz and /metrics\n"};
-                          }));
+  SIGNET_ASSIGN_OR_RETURN(
+      http, net::HttpServer::Create(options.http_listen, [this](absl::string_view path) -> net::HttpResponse {
+        if (path == "/livez") return {200, "text/plain; charset=utf-8", "ok\n"};
+        if (path == "/readyz") return {health.ready() ? 200 : 503, "application/json", health.Json() + "\n"};
+        if (path == "/metrics") return {200, "text/plain; version=0.0.4; charset=utf-8", registry.Text()};
+        return {404, "text/plain; charset=utf-8", "there are /livez, /readyz and /metrics\n"};
+      }));
   addresses.http = http->address();
   return absl::OkStatus();
 }

@@ -20,10 +20,10 @@ namespace signet::agent {
 
 // What a test replaces.
 struct AgentDeps {
-  Clock* clock = nullptr;                         // null: the system's
-  std::unique_ptr<ServerClient> client;           // null: gRPC to options.server_addresses
-  std::unique_ptr<NodeAttestor> node_attestor;    // null: what the configuration names
-  std::function<void(absl::Status)> on_fatal;     // the agent cannot go on; called once, on any thread
+  Clock* clock = nullptr;                       // null: the system's
+  std::unique_ptr<ServerClient> client;         // null: gRPC to options.server_addresses
+  std::unique_ptr<NodeAttestor> node_attestor;  // null: what the configuration names
+  std::function<void(absl::Status)> on_fatal;   // the agent cannot go on; called once, on any thread
 };
 
 struct Addresses {

@@ -14,7 +14,8 @@ constexpr absl::Duration kFetchTimeout = absl::Seconds(20);
 
 absl::StatusOr<spiffe::Bundle> Usable(absl::StatusOr<spiffe::Bundle> bundle, absl::string_view where) {
   SIGNET_RETURN_IF_ERROR(bundle.status(), where);
-  if (bundle->x509_authorities.empty()) return absl::InvalidArgumentError(absl::StrCat(where, ": no X.509 authority in it"));
+  if (bundle->x509_authorities.empty())
+    return absl::InvalidArgumentError(absl::StrCat(where, ": no X.509 authority in it"));
   return bundle;
 }
 
@@ -25,14 +26,15 @@ absl::StatusOr<spiffe::Bundle> FirstTrust(const TrustSource& source, const spiff
   if (!source.path.empty()) {
     absl::StatusOr<std::string> text = fs::ReadFile(source.path, kMaxBundleBytes);
     if (absl::IsNotFound(text.status())) {
-      return absl::FailedPreconditionError(
-          absl::StrCat(text.status().message(), "; write the server's bundle there (`signet bundle show --format pem`)"));
+      return absl::FailedPreconditionError(absl::StrCat(
+          text.status().message(), "; write the server's bundle there (`signet bundle show --format pem`)"));
     }
     SIGNET_RETURN_IF_ERROR(text.status());
     return Usable(spiffe::Bundle::ParsePemOrJson(trust_domain, *text), source.path);
   }
   if (!source.url.empty()) {
-    SIGNET_ASSIGN_OR_RETURN(const std::string text, net::HttpsGet(source.url, kMaxBundleBytes, kFetchTimeout), source.url);
+    SIGNET_ASSIGN_OR_RETURN(const std::string text, net::HttpsGet(source.url, kMaxBundleBytes, kFetchTimeout),
+                            source.url);
     return Usable(spiffe::Bundle::ParsePemOrJson(trust_domain, text), source.url);
   }
   if (source.insecure) {
@@ -40,7 +42,8 @@ absl::StatusOr<spiffe::Bundle> FirstTrust(const TrustSource& source, const spiff
                {{"trust_domain", trust_domain.name()}, {"instead", "bootstrap: {trust_bundle_path: ...}"}});
     return Usable(ask_server(), "bundle of the server");
   }
-  return absl::FailedPreconditionError("there is no trust bundle yet; configure bootstrap (trust_bundle_path, trust_bundle_url)");
+  return absl::FailedPreconditionError(
+      "there is no trust bundle yet; configure bootstrap (trust_bundle_path, trust_bundle_url)");
 }
 
 }  // namespace signet::agent

@@ -16,8 +16,8 @@ struct TrustSource {
   bool insecure = false;
 };
 
-// Blocks on file or network. `ask_server` fetches the bundle over a connection on which any server is believed: used for
-// `insecure` alone. kFailedPrecondition says what to configure; kInvalidArgument what is wrong with the bundle;
+// Blocks on file or network. `ask_server` fetches the bundle over a connection on which any server is believed: used
+// for `insecure` alone. kFailedPrecondition says what to configure; kInvalidArgument what is wrong with the bundle;
 // kUnavailable: try again.
 absl::StatusOr<spiffe::Bundle> FirstTrust(const TrustSource& source, const spiffe::TrustDomain& trust_domain,
                                           const std::function<absl::StatusOr<spiffe::Bundle>()>& ask_server);

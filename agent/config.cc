@@ -17,8 +17,10 @@ constexpr size_t kMaxSocketPath = 107;  // unix(7): sun_path has 108 bytes, one 
 void CheckServer(const std::string& address, config::Errors& errors) {
   const size_t colon = address.rfind(':');
   int port = 0;
-  if (colon == std::string::npos || colon == 0 || !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 1 || port > 65535) {
-    errors.Add("server_address", absl::StrCat("\"", address, "\" is no HOST:PORT; write for instance signet-server.example.org:8081"));
+  if (colon == std::string::npos || colon == 0 || !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 1 ||
+      port > 65535) {
+    errors.Add("server_address",
+               absl::StrCat("\"", address, "\" is no HOST:PORT; write for instance signet-server.example.org:8081"));
   }
 }
 
@@ -31,21 +33,25 @@ void CheckHttp(const std::string& listen, config::Errors& errors) {
   const bool good_host = six ? inet_pton(AF_INET6, host.substr(1, host.size() - 2).c_str(), bytes) == 1
                              : inet_pton(AF_INET, host.c_str(), bytes) == 1;
   if (!good_host || !absl::SimpleAtoi(listen.substr(colon + 1), &port) || port < 0 || port > 65535) {
-    errors.Add("http.listen", absl::StrCat("\"", listen, "\" is no literal ADDRESS:PORT; write 127.0.0.1:8082, or off"));
+    errors.Add("http.listen",
+               absl::StrCat("\"", listen, "\" is no literal ADDRESS:PORT; write 127.0.0.1:8082, or off"));
   }
 }
 
 void CheckSocket(absl::string_view key, const std::string& path, config::Errors& errors) {
   if (path.size() > kMaxSocketPath) {
-    errors.Add(key, absl::StrCat("has ", path.size(), " bytes; a socket's path takes at most ", kMaxSocketPath, ", choose a shorter one"));
+    errors.Add(key, absl::StrCat("has ", path.size(), " bytes; a socket's path takes at most ", kMaxSocketPath,
+                                 ", choose a shorter one"));
   }
 }
 
 TrustSource TrustSourceOf(const config::Bootstrap& bootstrap, absl::string_view data_dir, config::Errors& errors) {
-  const int given = !bootstrap.trust_bundle_path().empty() + !bootstrap.trust_bundle_url().empty() + bootstrap.insecure();
+  const int given =
+      !bootstrap.trust_bundle_path().empty() + !bootstrap.trust_bundle_url().empty() + bootstrap.insecure();
   if (given > 1) errors.Add("bootstrap", "give one of trust_bundle_path, trust_bundle_url and insecure, not several");
   TrustSource source;
-  if (!bootstrap.trust_bundle_path().empty()) source.path = config::ResolvePath(data_dir, bootstrap.trust_bundle_path());
+  if (!bootstrap.trust_bundle_path().empty())
+    source.path = config::ResolvePath(data_dir, bootstrap.trust_bundle_path());
   source.url = bootstrap.trust_bundle_url();
   source.insecure = bootstrap.insecure();
   if (!source.url.empty() && !absl::StartsWith(source.url, "https://")) {
@@ -89,7 +95,8 @@ absl::StatusOr<AgentOptions> OptionsFromConfig(const config::Agent& c) {
   } else if (!trust_domain.ok()) {
     errors.Add("trust_domain", trust_domain.status().message());
   }
-  if (!trust_domain.ok()) trust_domain = spiffe::TrustDomain::Parse("invalid");  // a stand-in; it never leaves this function
+  if (!trust_domain.ok())
+    trust_domain = spiffe::TrustDomain::Parse("invalid");  // a stand-in; it never leaves this function
 
   const std::string data_dir = or_else(c.data_dir(), "/var/lib/signet/agent");
   AgentOptions o{
@@ -124,14 +131,17 @@ absl::StatusOr<AgentOptions> OptionsFromConfig(const config::Agent& c) {
   }
   CheckAttestor(o.node_attestor, data_dir, errors);
   if (c.limits().connections_per_uid() > 0) o.connections_per_uid = c.limits().connections_per_uid();
-  if (c.limits().pending_attestations_per_uid() > 0) o.pending_attestations_per_uid = c.limits().pending_attestations_per_uid();
+  if (c.limits().pending_attestations_per_uid() > 0)
+    o.pending_attestations_per_uid = c.limits().pending_attestations_per_uid();
 
-  if (o.trust_source.insecure) o.warnings.push_back("bootstrap.insecure: whatever answers first is trusted; use it for a try-out only");
+  if (o.trust_source.insecure)
+    o.warnings.push_back("bootstrap.insecure: whatever answers first is trusted; use it for a try-out only");
   if (o.node_attestor.has_join_token() && !o.node_attestor.join_token().token().empty()) {
     o.warnings.push_back("node_attestor.join_token.token: readable for whoever can read this file; prefer token_file");
   }
   if (!o.keep_key && o.node_attestor.has_join_token()) {
-    o.warnings.push_back("key_manager.memory: a restart must attest anew, which a join token allows only once; use disk");
+    o.warnings.push_back(
+        "key_manager.memory: a restart must attest anew, which a join token allows only once; use disk");
   }
   if (const absl::Status status = errors.ToStatus(); !status.ok()) return status;
   return o;

@@ -33,17 +33,23 @@ struct Flags {
 };
 
 void AddFlags(CLI::App& app, Flags& flags) {
-  app.add_option("--config", flags.config, "Configuration file (YAML)")->envname("SIGNET_CONFIG")->capture_default_str();
+  app.add_option("--config", flags.config, "Configuration file (YAML)")
+      ->envname("SIGNET_CONFIG")
+      ->capture_default_str();
   app.add_option("--trust-domain", flags.trust_domain, "trust_domain")->envname("SIGNET_TRUST_DOMAIN");
   app.add_option("--data-dir", flags.data_dir, "data_dir")->envname("SIGNET_DATA_DIR");
-  app.add_option("--server-address", flags.server_address, "server_address, repeatable")->envname("SIGNET_SERVER_ADDRESS")->delimiter(',');
+  app.add_option("--server-address", flags.server_address, "server_address, repeatable")
+      ->envname("SIGNET_SERVER_ADDRESS")
+      ->delimiter(',');
   app.add_option("--workload-socket", flags.workload_socket, "workload_socket")->envname("SIGNET_WORKLOAD_SOCKET");
   app.add_option("--admin-socket", flags.admin_socket, "admin_socket")->envname("SIGNET_ADMIN_SOCKET");
   app.add_option("--http-listen", flags.http_listen, "http.listen")->envname("SIGNET_HTTP_LISTEN");
   app.add_option("--log-level", flags.log_level, "log.level")->envname("SIGNET_LOG_LEVEL");
   app.add_option("--log-format", flags.log_format, "log.format")->envname("SIGNET_LOG_FORMAT");
-  app.add_option("--trust-bundle-path", flags.trust_bundle_path, "bootstrap.trust_bundle_path")->envname("SIGNET_TRUST_BUNDLE_PATH");
-  app.add_option("--join-token-file", flags.join_token_file, "node_attestor.join_token.token_file")->envname("SIGNET_JOIN_TOKEN_FILE");
+  app.add_option("--trust-bundle-path", flags.trust_bundle_path, "bootstrap.trust_bundle_path")
+      ->envname("SIGNET_TRUST_BUNDLE_PATH");
+  app.add_option("--join-token-file", flags.join_token_file, "node_attestor.join_token.token_file")
+      ->envname("SIGNET_JOIN_TOKEN_FILE");
 }
 
 absl::StatusOr<AgentOptions> LoadOptions(const Flags& flags) {
@@ -63,7 +69,8 @@ absl::StatusOr<AgentOptions> LoadOptions(const Flags& flags) {
     config.clear_bootstrap();
     config.mutable_bootstrap()->set_trust_bundle_path(flags.trust_bundle_path);
   }
-  if (!flags.join_token_file.empty()) config.mutable_node_attestor()->mutable_join_token()->set_token_file(flags.join_token_file);
+  if (!flags.join_token_file.empty())
+    config.mutable_node_attestor()->mutable_join_token()->set_token_file(flags.join_token_file);
   if (!flags.server_address.empty()) {
     config.clear_server_address();
     for (const std::string& address : flags.server_address) config.add_server_address(address);
@@ -73,7 +80,8 @@ absl::StatusOr<AgentOptions> LoadOptions(const Flags& flags) {
 
 int Complain(const absl::Status& status) {
   std::fprintf(stderr, "signet-agent: %s\n", std::string(status.message()).c_str());
-  const bool usage = status.code() == absl::StatusCode::kInvalidArgument || status.code() == absl::StatusCode::kNotFound;
+  const bool usage =
+      status.code() == absl::StatusCode::kInvalidArgument || status.code() == absl::StatusCode::kNotFound;
   return usage ? kWrongUse : kFailed;
 }
 
@@ -115,7 +123,8 @@ void Reload(const Flags& flags) {
     return;
   }
   log::SetLevel(options->log_level);
-  SIGNET_LOG(info, "reloaded", {{"log_level", log::LevelName(options->log_level)}, {"unchanged_until_restart", "all other settings"}});
+  SIGNET_LOG(info, "reloaded",
+             {{"log_level", log::LevelName(options->log_level)}, {"unchanged_until_restart", "all other settings"}});
 }
 
 int Run(const Flags& flags) {

@@ -1,7 +1,7 @@
-// Who the agent is, on disk: SVID chain, key, own bundle, and whether it may attest again. One file, agent.state, replaced
-// atomically, 0600, with a SHA-256 over its content. A damaged file is named, set aside and treated as absent: the agent
-// then attests anew, and never serves half of it.
-// Not thread-safe: used by bootstrap, then by the synchroniser's mint worker alone.
+// Who the agent is, on disk: SVID chain, key, own bundle, and whether it may attest again. One file, agent.state,
+// replaced atomically, 0600, with a SHA-256 over its content. A damaged file is named, set aside and treated as absent:
+// the agent then attests anew, and never serves half of it. Not thread-safe: used by bootstrap, then by the
+// synchroniser's mint worker alone.
 #pragma once
 
 #include <memory>

@@ -130,8 +130,9 @@ absl::StatusOr<SealedState> FromPlaintext(absl::string_view bytes, const spiffe:
   storage::Cache wire;
   if (!wire.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) return absl::DataLossError("not a message");
   if (const absl::Time sealed_at = absl::FromUnixNanos(wire.sealed_at()); now.wall + kClockTolerance < sealed_at) {
-    return absl::FailedPreconditionError(absl::StrCat("the clock says ", absl::FormatTime(now.wall), ", but the cache was sealed at ",
-                                                      absl::FormatTime(sealed_at), "; set the clock"));
+    return absl::FailedPreconditionError(absl::StrCat("the clock says ", absl::FormatTime(now.wall),
+                                                      ", but the cache was sealed at ", absl::FormatTime(sealed_at),
+                                                      "; set the clock"));
   }
   SealedState state;
   state.epoch = wire.epoch();
@@ -150,7 +151,8 @@ absl::StatusOr<SealedState> FromPlaintext(absl::string_view bytes, const spiffe:
   }
   for (const Withdrawal& withdrawal : withdrawn) {
     for (const std::string& id : withdrawal.removed_ids) entries.erase(id);
-    for (const spiffe::Entry& entry : withdrawal.changed) entries[entry.id] = std::make_shared<const spiffe::Entry>(entry);
+    for (const spiffe::Entry& entry : withdrawal.changed)
+      entries[entry.id] = std::make_shared<const spiffe::Entry>(entry);
     for (const auto& [bundle, revision] : withdrawal.bundles) {
       state.bundle_revisions[bundle.trust_domain.name()] = revision;
       bundles[bundle.trust_domain.name()] = std::make_shared<const spiffe::Bundle>(bundle);
@@ -167,7 +169,8 @@ absl::StatusOr<SealedState> FromPlaintext(absl::string_view bytes, const spiffe:
       continue;
     }
     SIGNET_ASSIGN_OR_RETURN(HeldSvid held, SvidFromWire(svid, entry->second, now));
-    if (held.svid->id == entry->second->spiffe_id && !held.life.Expired(now)) state.snapshot.svids.push_back(std::move(held));
+    if (held.svid->id == entry->second->spiffe_id && !held.life.Expired(now))
+      state.snapshot.svids.push_back(std::move(held));
   }
   for (auto& [_, entry] : entries) state.snapshot.entries.push_back(std::move(entry));
   for (auto& [_, bundle] : bundles) state.snapshot.bundles.push_back(std::move(bundle));
@@ -234,8 +237,9 @@ absl::StatusOr<SealedState> SealedCache::ReadSealed() {
   SIGNET_ASSIGN_OR_RETURN(const std::string content, fs::ReadSecretFile(Path(kSealed), kMaxSealedBytes));
   if (!absl::StartsWith(content, kSealedMagic)) return absl::DataLossError("not a sealed cache of this version");
   SIGNET_ASSIGN_OR_RETURN(const std::vector<Withdrawal> withdrawn, ReadLog());
-  SIGNET_ASSIGN_OR_RETURN(std::string plaintext, crypto::Unseal(key_, absl::string_view(content).substr(kSealedMagic.size()),
-                                                                Context("cache")));
+  SIGNET_ASSIGN_OR_RETURN(
+      std::string plaintext,
+      crypto::Unseal(key_, absl::string_view(content).substr(kSealedMagic.size()), Context("cache")));
   absl::StatusOr<SealedState> state =
       FromPlaintext(plaintext, trust_domain_, withdrawn, {clock_.Now(), clock_.Steady()});
   crypto::Cleanse(plaintext);
@@ -258,8 +262,9 @@ absl::StatusOr<std::vector<Withdrawal>> SealedCache::ReadLog() {
     const uint32_t length = ReadBigEndian32(rest), check = ReadBigEndian32(rest.substr(4));
     if (length != ~check) return absl::DataLossError("damaged log of withdrawals");
     if (rest.size() - 8 < length) break;
-    SIGNET_ASSIGN_OR_RETURN(std::string record, crypto::Unseal(key_, rest.substr(8, length),
-                                                               absl::StrCat(Context("withdrawal"), " ", records_.size())));
+    SIGNET_ASSIGN_OR_RETURN(
+        std::string record,
+        crypto::Unseal(key_, rest.substr(8, length), absl::StrCat(Context("withdrawal"), " ", records_.size())));
     SIGNET_ASSIGN_OR_RETURN(Withdrawal withdrawal, FromRecord(record, trust_domain_));
     withdrawn.push_back(std::move(withdrawal));
     records_.push_back(std::move(record));
@@ -293,7 +298,8 @@ absl::Status SealedCache::RewriteLog(size_t first_kept) {
   std::vector<std::string> kept(records_.begin() + static_cast<ptrdiff_t>(first_kept), records_.end());
   std::string content(kLogMagic);
   for (size_t i = 0; i < kept.size(); ++i) {
-    SIGNET_ASSIGN_OR_RETURN(const std::string sealed, crypto::Seal(key_, kept[i], absl::StrCat(Context("withdrawal"), " ", i)));
+    SIGNET_ASSIGN_OR_RETURN(const std::string sealed,
+                            crypto::Seal(key_, kept[i], absl::StrCat(Context("withdrawal"), " ", i)));
     absl::StrAppend(&content, BigEndian32(static_cast<uint32_t>(sealed.size())),
                     BigEndian32(~static_cast<uint32_t>(sealed.size())), sealed);
   }
@@ -306,7 +312,8 @@ absl::Status SealedCache::RewriteLog(size_t first_kept) {
 absl::Status SealedCache::Append(const std::string& record) {
   SIGNET_FAILPOINT_STATUS("sealed_cache.before_withdraw");
   if (log_fd_ < 0) {
-    if (absl::IsNotFound(fs::ReadSecretFile(Path(kLog), kMaxLogBytes).status())) SIGNET_RETURN_IF_ERROR(RewriteLog(records_.size()));
+    if (absl::IsNotFound(fs::ReadSecretFile(Path(kLog), kMaxLogBytes).status()))
+      SIGNET_RETURN_IF_ERROR(RewriteLog(records_.size()));
     log_fd_ = open(Path(kLog).c_str(), O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW);
     if (log_fd_ < 0) return absl::InternalError(absl::StrCat("open ", Path(kLog), ": ", strerror(errno)));
   }
@@ -318,7 +325,8 @@ absl::Status SealedCache::Append(const std::string& record) {
   if (written != static_cast<ssize_t>(bytes.size())) {
     return absl::InternalError(absl::StrCat("write ", Path(kLog), ": ", written < 0 ? strerror(errno) : "cut short"));
   }
-  if (fdatasync(log_fd_) != 0) return absl::InternalError(absl::StrCat("fdatasync ", Path(kLog), ": ", strerror(errno)));
+  if (fdatasync(log_fd_) != 0)
+    return absl::InternalError(absl::StrCat("fdatasync ", Path(kLog), ": ", strerror(errno)));
   records_.push_back(record);
   SIGNET_FAILPOINT_STATUS("sealed_cache.after_withdraw");
   return absl::OkStatus();

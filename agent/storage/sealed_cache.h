@@ -1,10 +1,9 @@
 // What workloads were served, sealed on disk, so that an agent that restarts while no server answers serves on.
-// Files under data_dir, 0600: cache.key (32 random bytes), cache.sealed (AES-256-GCM over all of it, replaced atomically,
-// bound to the trust domain and the format), cache.withdrawn (records of what must no longer be served, each sealed and
-// fsynced before the server is told that the agent knows).
-// Any bit that differs, and any truncation of cache.sealed, refuses the whole: no key is released. A damaged pair is set
-// aside. Whoever can read data_dir as the agent's user can read the keys: the seal guards integrity and stolen single
-// files, not against that user.
+// Files under data_dir, 0600: cache.key (32 random bytes), cache.sealed (AES-256-GCM over all of it, replaced
+// atomically, bound to the trust domain and the format), cache.withdrawn (records of what must no longer be served,
+// each sealed and fsynced before the server is told that the agent knows). Any bit that differs, and any truncation of
+// cache.sealed, refuses the whole: no key is released. A damaged pair is set aside. Whoever can read data_dir as the
+// agent's user can read the keys: the seal guards integrity and stolen single files, not against that user.
 // Thread-safe. Withdraw() and Write() may come from different threads.
 #pragma once
 
@@ -49,8 +48,8 @@ class SealedCache {
   // say what has ended.
   absl::StatusOr<SealedState> Load();
 
-  // Replaces the sealed state. `take` must show every change whose Withdraw() has returned; records written while it runs
-  // are kept.
+  // Replaces the sealed state. `take` must show every change whose Withdraw() has returned; records written while it
+  // runs are kept.
   absl::Status Write(const std::function<SealedState()>& take);
 
   // Durable when it returns OK. On error the sealed state is removed instead, so that nothing withdrawn can come back;

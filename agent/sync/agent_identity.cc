@@ -47,7 +47,8 @@ absl::Status AgentIdentity::SetSvid(spiffe::X509Svid svid, bool reattestable) {
   {
     MutexLock lock(mutex_);
     const crypto::Certificate& leaf = svid.leaf();
-    life_ = SvidLife::Received(leaf.not_before(), leaf.not_after(), RenewalJitter(svid.id.string(), leaf.serial()), Now());
+    life_ =
+        SvidLife::Received(leaf.not_before(), leaf.not_after(), RenewalJitter(svid.id.string(), leaf.serial()), Now());
     svid_ = std::make_shared<const spiffe::X509Svid>(std::move(svid));
     reattestable_ = reattestable;
   }

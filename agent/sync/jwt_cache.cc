@@ -64,7 +64,8 @@ void JwtCache::Mint(const EntryPtr& entry, std::vector<std::string> audience, st
   metrics_.jwt_mints.Add();
   minter_(entry, audience, [this, key = std::move(key), entry](absl::StatusOr<MintedJwt> minted) {
     if (minted.ok() && minted->id != entry->spiffe_id) {
-      minted = absl::InternalError(absl::StrCat("entry \"", entry->id, "\": the server signed a token for another SPIFFE ID"));
+      minted = absl::InternalError(
+          absl::StrCat("entry \"", entry->id, "\": the server signed a token for another SPIFFE ID"));
     }
     Finish(key, std::move(minted));
   });

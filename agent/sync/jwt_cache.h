@@ -1,7 +1,7 @@
 // JWT-SVIDs by (entry, audience set). A token past half of its life is still handed out at once while a fresh one is
-// fetched behind it; while the server is away it serves until it ends. Callers that want the same token at the same time
-// share one request. Bounded: the least recently used token goes first.
-// Thread-safe. `done` runs inline on a hit, else on the thread that completes the minting; never with the lock held.
+// fetched behind it; while the server is away it serves until it ends. Callers that want the same token at the same
+// time share one request. Bounded: the least recently used token goes first. Thread-safe. `done` runs inline on a hit,
+// else on the thread that completes the minting; never with the lock held.
 #pragma once
 
 #include <cstdint>

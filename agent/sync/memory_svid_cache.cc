@@ -77,9 +77,14 @@ class MemorySvidCache::Handle final : public Subscription {
   const uint64_t id_;
 };
 
-MemorySvidCache::MemorySvidCache(const spiffe::TrustDomain& trust_domain, Clock& clock, Metrics& metrics, Options options)
-    : trust_domain_(trust_domain), clock_(clock), metrics_(metrics), options_(options),
-      jwts_(clock, metrics, options.jwt_limit), notifier_([this] { RunNotifier(); }) {
+MemorySvidCache::MemorySvidCache(const spiffe::TrustDomain& trust_domain, Clock& clock, Metrics& metrics,
+                                 Options options)
+    : trust_domain_(trust_domain),
+      clock_(clock),
+      metrics_(metrics),
+      options_(options),
+      jwts_(clock, metrics, options.jwt_limit),
+      notifier_([this] { RunNotifier(); }) {
   pthread_setname_np(notifier_.native_handle(), "svid-notifier");
 }
 
@@ -92,7 +97,8 @@ MemorySvidCache::~MemorySvidCache() {
   notifier_.join();
 }
 
-// --- readers -----------------------------------------------------------------------------------------------------------
+// --- readers
+// -----------------------------------------------------------------------------------------------------------
 
 std::vector<MemorySvidCache::Slot*> MemorySvidCache::Match(const spiffe::Selectors& selectors) const {
   std::vector<Slot*> found;
@@ -188,7 +194,8 @@ void MemorySvidCache::Unsubscribe(uint64_t id) {
   idle_.wait(lock, [&] { return running_ != id; });
 }
 
-// --- groups and sets ---------------------------------------------------------------------------------------------------
+// --- groups and sets
+// ---------------------------------------------------------------------------------------------------
 
 void MemorySvidCache::Regroup(Group& group) {
   std::vector<std::string> ids;
@@ -248,7 +255,8 @@ void MemorySvidCache::Changed() {
   wake_.notify_one();
 }
 
-// --- writers -----------------------------------------------------------------------------------------------------------
+// --- writers
+// -----------------------------------------------------------------------------------------------------------
 
 void MemorySvidCache::Unindex(Slot& slot) {
   const auto bucket = index_.find(slot.indexed_under);
@@ -434,7 +442,8 @@ void MemorySvidCache::SetOffline(bool offline) {
   wake_.notify_one();
 }
 
-// --- the writers' view -------------------------------------------------------------------------------------------------
+// --- the writers' view
+// -------------------------------------------------------------------------------------------------
 
 EntryPtr MemorySvidCache::FindEntry(const std::string& id) const {
   std::lock_guard lock(mutex_);
@@ -514,7 +523,8 @@ std::map<std::string, uint32_t> MemorySvidCache::SvidsByAuthority() const {
   return counts;
 }
 
-// --- the notifier ------------------------------------------------------------------------------------------------------
+// --- the notifier
+// ------------------------------------------------------------------------------------------------------
 
 std::shared_ptr<WorkloadUpdate> MemorySvidCache::BuildUpdate(const IdentitySet& set, bool& pending) const {
   std::shared_ptr<WorkloadUpdate> update(new WorkloadUpdate, [](WorkloadUpdate* dying) {
@@ -556,7 +566,8 @@ absl::Duration MemorySvidCache::CollectDeliveries(std::vector<Delivery>& out) {
       unused.push_back(set.get());
       continue;
     }
-    // A first change goes out at once, those close behind it together. A newcomer is never shown a state that has passed.
+    // A first change goes out at once, those close behind it together. A newcomer is never shown a state that has
+    // passed.
     if (const absl::Duration due = set->told + options_.merge_window - now;
         set->update != nullptr && due > absl::ZeroDuration() && !awaited.contains(set.get())) {
       wait = std::min(wait, due);

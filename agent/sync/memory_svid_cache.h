@@ -1,8 +1,8 @@
 // The SvidCache of a running agent, and the writer's side of it.
-// Entries are indexed by one selector each, so that a look-up touches few of them. Streams with the same selectors share a
-// Group; groups with the same entries share an IdentitySet, whose response is serialised once. Changes mark sets dirty;
-// one notifier thread builds and hands out the updates, and merges what changes within `merge_window` (WL-5).
-// Thread-safe. Two writers: the synchroniser's sync worker (entries, bundles) and its mint worker (SVIDs).
+// Entries are indexed by one selector each, so that a look-up touches few of them. Streams with the same selectors
+// share a Group; groups with the same entries share an IdentitySet, whose response is serialised once. Changes mark
+// sets dirty; one notifier thread builds and hands out the updates, and merges what changes within `merge_window`
+// (WL-5). Thread-safe. Two writers: the synchroniser's sync worker (entries, bundles) and its mint worker (SVIDs).
 #pragma once
 
 #include <atomic>
@@ -105,9 +105,9 @@ class MemorySvidCache final : public SvidCache {
     EntryPtr entry;
     std::optional<HeldSvid> held;
     bool refused = false;
-    absl::flat_hash_set<IdentitySet*> sets;                 // that name this entry
-    size_t live_sets = 0;                                   // those of them that have a stream
-    absl::Duration asked = -absl::InfiniteDuration();       // steady: when the last stream ended
+    absl::flat_hash_set<IdentitySet*> sets;            // that name this entry
+    size_t live_sets = 0;                              // those of them that have a stream
+    absl::Duration asked = -absl::InfiniteDuration();  // steady: when the last stream ended
     spiffe::Selector indexed_under;
   };
   struct Group {
@@ -118,10 +118,10 @@ class MemorySvidCache final : public SvidCache {
   struct IdentitySet {
     std::vector<std::string> entry_ids;  // ordered; hints already deduplicated
     absl::flat_hash_set<Group*> groups;
-    UpdatePtr update;                    // null: none built yet
+    UpdatePtr update;  // null: none built yet
     bool dirty = true;
-    bool pending = false;                // waits for an SVID
-    bool dead = false;                   // names an entry that has gone: not to be used again
+    bool pending = false;                             // waits for an SVID
+    bool dead = false;                                // names an entry that has gone: not to be used again
     absl::Duration told = -absl::InfiniteDuration();  // steady: when its streams were last told of a change
   };
   struct Member {
@@ -171,7 +171,7 @@ class MemorySvidCache final : public SvidCache {
   absl::flat_hash_map<std::string, std::unique_ptr<Slot>> slots_;
   absl::flat_hash_map<spiffe::Selector, absl::flat_hash_set<Slot*>> index_;
   BundleMap bundles_;
-  absl::flat_hash_map<std::string, std::unique_ptr<Group>> groups_;     // by serialised selectors
+  absl::flat_hash_map<std::string, std::unique_ptr<Group>> groups_;      // by serialised selectors
   absl::flat_hash_map<std::string, std::unique_ptr<IdentitySet>> sets_;  // by serialised entry ids
   absl::flat_hash_map<uint64_t, Member> members_;
   std::set<uint64_t> newcomers_;  // members not told anything yet

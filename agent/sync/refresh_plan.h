@@ -2,9 +2,9 @@
 // Pure: no clock, no lock, no I/O. The same input gives the same plan.
 //
 // Age is the greater of what the wall clock and what the steady clock say. A wall clock that steps back therefore
-// neither re-issues anything nor lets an SVID outlive its end; one that steps forward ends what it says has ended. An SVID
-// that arrives already old by the wall clock was signed by a server that disagrees with it: such a one is aged by the
-// steady clock alone, or it would be asked for again in a circle.
+// neither re-issues anything nor lets an SVID outlive its end; one that steps forward ends what it says has ended. An
+// SVID that arrives already old by the wall clock was signed by a server that disagrees with it: such a one is aged by
+// the steady clock alone, or it would be asked for again in a circle.
 #pragma once
 
 #include <cstdint>
@@ -29,9 +29,9 @@ struct SvidLife {
   bool wall_agrees = true;
   double jitter = 0;  // RenewalJitter(): -1 to 1
 
-  // Of an SVID that has just come from the server. The wall clock agrees with it when the SVID is not yet due and began at
-  // most ten minutes ahead; then it counts as issued now, else ten seconds after `not_before`, which is how far servers
-  // date back.
+  // Of an SVID that has just come from the server. The wall clock agrees with it when the SVID is not yet due and began
+  // at most ten minutes ahead; then it counts as issued now, else ten seconds after `not_before`, which is how far
+  // servers date back.
   static SvidLife Received(absl::Time not_before, absl::Time not_after, double jitter, Instant at);
 
   absl::Duration Total() const { return not_after - issued; }
@@ -48,17 +48,17 @@ double RenewalJitter(absl::string_view entry_id, absl::string_view serial);
 
 struct PlanItem {
   std::string entry_id;
-  bool wanted = false;   // a live stream, or somebody asked not long ago
-  bool waiting = false;  // a live stream has nothing to show for it yet
-  bool held = false;     // the rest says what
-  bool outdated = false; // the entry has changed since the SVID was signed
-  bool tainted = false;  // its authority is to be replaced
+  bool wanted = false;    // a live stream, or somebody asked not long ago
+  bool waiting = false;   // a live stream has nothing to show for it yet
+  bool held = false;      // the rest says what
+  bool outdated = false;  // the entry has changed since the SVID was signed
+  bool tainted = false;   // its authority is to be replaced
   SvidLife life;
 };
 
 struct RefreshPlan {
-  std::vector<std::string> fetch;  // urgent first
-  std::vector<std::string> drop;   // ended: never shown again
+  std::vector<std::string> fetch;                  // urgent first
+  std::vector<std::string> drop;                   // ended: never shown again
   absl::Duration next = absl::InfiniteDuration();  // when the plan changes by itself
 };
 

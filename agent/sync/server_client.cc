@@ -16,8 +16,8 @@
 #include "common/log/log.h"
 #include "common/rpc/client_channel.h"
 #include "common/spiffe/jwt_svid.h"
-#include "common/status/grpc_status.h"
 #include "common/spiffe/wire.h"
+#include "common/status/grpc_status.h"
 #include "common/status/macros.h"
 #include "signet/server/v1/agent_sync.grpc.pb.h"
 #include "spire/api/server/agent/v1/agent.grpc.pb.h"
@@ -43,8 +43,11 @@ constexpr int kWantPerMessage = 500;
 
 struct Connection {
   explicit Connection(std::shared_ptr<grpc::Channel> made)
-      : channel(std::move(made)), agent(agent_v1::Agent::NewStub(channel)), bundle(bundle_v1::Bundle::NewStub(channel)),
-        entry(entry_v1::Entry::NewStub(channel)), svid(svid_v1::SVID::NewStub(channel)),
+      : channel(std::move(made)),
+        agent(agent_v1::Agent::NewStub(channel)),
+        bundle(bundle_v1::Bundle::NewStub(channel)),
+        entry(entry_v1::Entry::NewStub(channel)),
+        svid(svid_v1::SVID::NewStub(channel)),
         sync(sync_v1::AgentSync::NewStub(channel)) {}
   const std::shared_ptr<grpc::Channel> channel;
   const std::unique_ptr<agent_v1::Agent::Stub> agent;
@@ -108,9 +111,11 @@ class Call {
 };
 
 absl::StatusOr<MintedJwt> JwtFromWire(const spire::api::types::JWTSVID& wire) {
-  SIGNET_ASSIGN_OR_RETURN(const spiffe::ValidatedJwtSvid svid, spiffe::ParseUnverifiedJwtSvid(wire.token()), "JWT-SVID");
+  SIGNET_ASSIGN_OR_RETURN(const spiffe::ValidatedJwtSvid svid, spiffe::ParseUnverifiedJwtSvid(wire.token()),
+                          "JWT-SVID");
   SIGNET_ASSIGN_OR_RETURN(const jose::CompactJws jws, jose::CompactJws::Parse(wire.token()), "JWT-SVID");
-  MintedJwt minted{wire.token(), jws.header.key_id.value_or(""), svid.id, absl::FromUnixSeconds(wire.issued_at()), svid.expires_at};
+  MintedJwt minted{wire.token(), jws.header.key_id.value_or(""), svid.id, absl::FromUnixSeconds(wire.issued_at()),
+                   svid.expires_at};
   if (minted.issued_at >= minted.expires_at) return absl::InternalError("JWT-SVID that ends before it begins");
   return minted;
 }
@@ -136,7 +141,8 @@ SyncMessage MessageFromWire(const sync_v1::ServerMessage& wire, const spiffe::Tr
           message.removed_ids.push_back(entry.id());  // what it was before no longer holds
         }
       }
-      message.removed_ids.insert(message.removed_ids.end(), wire.delta().removed_ids().begin(), wire.delta().removed_ids().end());
+      message.removed_ids.insert(message.removed_ids.end(), wire.delta().removed_ids().begin(),
+                                 wire.delta().removed_ids().end());
       for (const sync_v1::BundleUpdate& update : wire.delta().bundles()) {
         absl::StatusOr<spiffe::Bundle> parsed = spiffe::BundleFromWire(update.bundle());
         if (parsed.ok()) {
@@ -155,10 +161,17 @@ SyncMessage MessageFromWire(const sync_v1::ServerMessage& wire, const spiffe::Tr
       message.kind = SyncMessage::Kind::kNotice;
       message.delay = absl::Milliseconds(wire.notice().delay_ms());
       switch (wire.notice().kind()) {
-        case sync_v1::Notice::KIND_BANNED: message.notice = SyncMessage::Notice::kBanned; break;
-        case sync_v1::Notice::KIND_EVICTED: message.notice = SyncMessage::Notice::kEvicted; break;
-        case sync_v1::Notice::KIND_GO_AWAY: message.notice = SyncMessage::Notice::kGoAway; break;
-        default: break;
+        case sync_v1::Notice::KIND_BANNED:
+          message.notice = SyncMessage::Notice::kBanned;
+          break;
+        case sync_v1::Notice::KIND_EVICTED:
+          message.notice = SyncMessage::Notice::kEvicted;
+          break;
+        case sync_v1::Notice::KIND_GO_AWAY:
+          message.notice = SyncMessage::Notice::kGoAway;
+          break;
+        default:
+          break;
       }
       break;
     default:
@@ -168,9 +181,11 @@ SyncMessage MessageFromWire(const sync_v1::ServerMessage& wire, const spiffe::Tr
 }
 
 // The reactor and its record of what has come. A hold keeps the call open between reads; it is let go once, at the end.
-class GrpcSyncStream final : public SyncStream, private grpc::ClientBidiReactor<sync_v1::AgentMessage, sync_v1::ServerMessage> {
+class GrpcSyncStream final : public SyncStream,
+                             private grpc::ClientBidiReactor<sync_v1::AgentMessage, sync_v1::ServerMessage> {
  public:
-  GrpcSyncStream(std::shared_ptr<Connection> connection, const spiffe::TrustDomain& trust_domain, std::function<void()> on_event)
+  GrpcSyncStream(std::shared_ptr<Connection> connection, const spiffe::TrustDomain& trust_domain,
+                 std::function<void()> on_event)
       : connection_(std::move(connection)), trust_domain_(trust_domain), on_event_(std::move(on_event)) {}
 
   void Start(const SyncHello& hello, const std::string& version) {
@@ -325,11 +340,13 @@ class GrpcServerClient final : public ServerClient {
     Call call(calls_, options_.deadline);
     if (!call.accepted()) return StoppingError();
     spire::api::types::Bundle wire;
-    SIGNET_RETURN_IF_ERROR(rpc::FromTlsCall(BestConnection()->bundle->GetBundle(call.context(), {}, &wire)), "GetBundle");
+    SIGNET_RETURN_IF_ERROR(rpc::FromTlsCall(BestConnection()->bundle->GetBundle(call.context(), {}, &wire)),
+                           "GetBundle");
     SIGNET_ASSIGN_OR_RETURN(spiffe::Bundle bundle, spiffe::BundleFromWire(wire));
     if (bundle.trust_domain != options_.trust_domain) {
       return absl::FailedPreconditionError(absl::StrCat("the server is of trust domain ", bundle.trust_domain.name(),
-                                                        ", not ", options_.trust_domain.name(), "; check server_address"));
+                                                        ", not ", options_.trust_domain.name(),
+                                                        "; check server_address"));
     }
     return bundle;
   }
@@ -340,8 +357,9 @@ class GrpcServerClient final : public ServerClient {
     bundle_v1::GetFederatedBundleRequest request;
     request.set_trust_domain(trust_domain);
     spire::api::types::Bundle wire;
-    SIGNET_RETURN_IF_ERROR(rpc::FromTlsCall(Authenticated()->bundle->GetFederatedBundle(call.context(), request, &wire)),
-                           "GetFederatedBundle");
+    SIGNET_RETURN_IF_ERROR(
+        rpc::FromTlsCall(Authenticated()->bundle->GetFederatedBundle(call.context(), request, &wire)),
+        "GetFederatedBundle");
     return spiffe::BundleFromWire(wire);
   }
 
@@ -376,7 +394,8 @@ class GrpcServerClient final : public ServerClient {
       request.set_challenge_response(*std::move(answer));
     }
     const absl::Status status = rpc::FromTlsCall(stream->Finish());
-    return status.ok() ? absl::InternalError("AttestAgent: the server ended without a result") : WithContext(status, "AttestAgent");
+    return status.ok() ? absl::InternalError("AttestAgent: the server ended without a result")
+                       : WithContext(status, "AttestAgent");
   }
 
   absl::StatusOr<Chain> Renew(const std::string& csr) override {
@@ -385,7 +404,8 @@ class GrpcServerClient final : public ServerClient {
     agent_v1::RenewAgentRequest request;
     request.mutable_params()->set_csr(csr);
     agent_v1::RenewAgentResponse response;
-    SIGNET_RETURN_IF_ERROR(rpc::FromTlsCall(Authenticated()->agent->RenewAgent(call.context(), request, &response)), "RenewAgent");
+    SIGNET_RETURN_IF_ERROR(rpc::FromTlsCall(Authenticated()->agent->RenewAgent(call.context(), request, &response)),
+                           "RenewAgent");
     return ChainFromWire(response.svid());
   }
 
@@ -410,10 +430,12 @@ class GrpcServerClient final : public ServerClient {
       params.set_csr(csr);
     }
     svid_v1::BatchNewX509SVIDResponse response;
-    SIGNET_RETURN_IF_ERROR(rpc::FromTlsCall(Authenticated()->svid->BatchNewX509SVID(call.context(), request, &response)),
-                           "BatchNewX509SVID");
+    SIGNET_RETURN_IF_ERROR(
+        rpc::FromTlsCall(Authenticated()->svid->BatchNewX509SVID(call.context(), request, &response)),
+        "BatchNewX509SVID");
     if (static_cast<size_t>(response.results_size()) != csrs.size()) {
-      return absl::InternalError(absl::StrCat("BatchNewX509SVID: ", response.results_size(), " results for ", csrs.size(), " items"));
+      return absl::InternalError(
+          absl::StrCat("BatchNewX509SVID: ", response.results_size(), " results for ", csrs.size(), " items"));
     }
     std::vector<absl::StatusOr<Chain>> chains;
     chains.reserve(csrs.size());
@@ -479,7 +501,9 @@ class GrpcServerClient final : public ServerClient {
     if (anonymous_ == nullptr) anonymous_ = Connect(false);
     return anonymous_;
   }
-  std::shared_ptr<Connection> BestConnection() { return credentials_.identity() != nullptr ? Authenticated() : Anonymous(); }
+  std::shared_ptr<Connection> BestConnection() {
+    return credentials_.identity() != nullptr ? Authenticated() : Anonymous();
+  }
 
   const Options options_;
   const Credentials credentials_;
@@ -529,7 +553,8 @@ absl::StatusOr<std::vector<spiffe::Entry>> GrpcServerClient::AuthorizedEntries(
 
   entry_v1::SyncAuthorizedEntriesRequest request;
   auto& mask = *request.mutable_output_mask();
-  for (int i = 0; i < mask.GetDescriptor()->field_count(); ++i) mask.GetReflection()->SetBool(&mask, mask.GetDescriptor()->field(i), true);
+  for (int i = 0; i < mask.GetDescriptor()->field_count(); ++i)
+    mask.GetReflection()->SetBool(&mask, mask.GetDescriptor()->field(i), true);
   bool whole = stream->Write(request) && read_answer();
   for (size_t next = 0; whole && next < lacking.size();) {
     entry_v1::SyncAuthorizedEntriesRequest ask;
@@ -543,7 +568,8 @@ absl::StatusOr<std::vector<spiffe::Entry>> GrpcServerClient::AuthorizedEntries(
     return entries;
   }
   const absl::Status status = rpc::FromTlsCall(stream->Finish());
-  return status.ok() ? absl::InternalError("SyncAuthorizedEntries: ended early") : WithContext(status, "SyncAuthorizedEntries");
+  return status.ok() ? absl::InternalError("SyncAuthorizedEntries: ended early")
+                     : WithContext(status, "SyncAuthorizedEntries");
 }
 
 }  // namespace
@@ -553,24 +579,41 @@ Refusal RefusalOf(const absl::Status& status) {
   PermissionDeniedDetails details;
   if (!payload.has_value() || !details.ParseFromString(std::string(*payload))) return Refusal::kNone;
   switch (details.reason()) {
-    case PermissionDeniedDetails::AGENT_EXPIRED: return Refusal::kExpired;
-    case PermissionDeniedDetails::AGENT_NOT_ATTESTED: return Refusal::kNotAttested;
-    case PermissionDeniedDetails::AGENT_NOT_ACTIVE: return Refusal::kNotActive;
-    case PermissionDeniedDetails::AGENT_BANNED: return Refusal::kBanned;
-    case PermissionDeniedDetails::AGENT_MUST_REATTEST: return Refusal::kMustReattest;
-    default: return Refusal::kNone;
+    case PermissionDeniedDetails::AGENT_EXPIRED:
+      return Refusal::kExpired;
+    case PermissionDeniedDetails::AGENT_NOT_ATTESTED:
+      return Refusal::kNotAttested;
+    case PermissionDeniedDetails::AGENT_NOT_ACTIVE:
+      return Refusal::kNotActive;
+    case PermissionDeniedDetails::AGENT_BANNED:
+      return Refusal::kBanned;
+    case PermissionDeniedDetails::AGENT_MUST_REATTEST:
+      return Refusal::kMustReattest;
+    default:
+      return Refusal::kNone;
   }
 }
 
 absl::Status RefusalStatus(Refusal refusal, absl::string_view message) {
   PermissionDeniedDetails details;
   switch (refusal) {
-    case Refusal::kNone: break;
-    case Refusal::kExpired: details.set_reason(PermissionDeniedDetails::AGENT_EXPIRED); break;
-    case Refusal::kNotAttested: details.set_reason(PermissionDeniedDetails::AGENT_NOT_ATTESTED); break;
-    case Refusal::kNotActive: details.set_reason(PermissionDeniedDetails::AGENT_NOT_ACTIVE); break;
-    case Refusal::kBanned: details.set_reason(PermissionDeniedDetails::AGENT_BANNED); break;
-    case Refusal::kMustReattest: details.set_reason(PermissionDeniedDetails::AGENT_MUST_REATTEST); break;
+    case Refusal::kNone:
+      break;
+    case Refusal::kExpired:
+      details.set_reason(PermissionDeniedDetails::AGENT_EXPIRED);
+      break;
+    case Refusal::kNotAttested:
+      details.set_reason(PermissionDeniedDetails::AGENT_NOT_ATTESTED);
+      break;
+    case Refusal::kNotActive:
+      details.set_reason(PermissionDeniedDetails::AGENT_NOT_ACTIVE);
+      break;
+    case Refusal::kBanned:
+      details.set_reason(PermissionDeniedDetails::AGENT_BANNED);
+      break;
+    case Refusal::kMustReattest:
+      details.set_reason(PermissionDeniedDetails::AGENT_MUST_REATTEST);
+      break;
   }
   absl::Status status = absl::PermissionDeniedError(message);
   status.SetPayload(kDetailsUrl, absl::Cord(details.SerializeAsString()));

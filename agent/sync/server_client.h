@@ -1,8 +1,7 @@
-// The agent's calls to a signet-server or SPIRE server, each with a deadline. A seam: the synchroniser sees records of our
-// own, never a generated type, and tests put a fake here.
-// Thread-safe. Calls block but for NewJwt and OpenSync; run them on a worker, never in a gRPC reaction.
-// Errors: kUnavailable and kDeadlineExceeded are worth a retry. A refusal of this agent is kPermissionDenied or
-// kUnauthenticated, and RefusalOf() says what to do about it.
+// The agent's calls to a signet-server or SPIRE server, each with a deadline. A seam: the synchroniser sees records of
+// our own, never a generated type, and tests put a fake here. Thread-safe. Calls block but for NewJwt and OpenSync; run
+// them on a worker, never in a gRPC reaction. Errors: kUnavailable and kDeadlineExceeded are worth a retry. A refusal
+// of this agent is kPermissionDenied or kUnauthenticated, and RefusalOf() says what to do about it.
 #pragma once
 
 #include <cstdint>

@@ -32,7 +32,7 @@ struct Identity {
 struct WorkloadUpdate {
   std::vector<Identity> identities;  // oldest entry first, duplicates of a hint dropped (WL-13, WL-24); never null svid
   BundlePtr own_bundle;
-  BundleMap federated_bundles;       // only what the identities federate with
+  BundleMap federated_bundles;  // only what the identities federate with
   // FetchX509SVID's response message, serialised once; empty when there is no identity.
   std::string x509_response;
 };
@@ -56,7 +56,7 @@ class SvidCache {
   using OnUpdate = std::function<void(UpdatePtr)>;
   [[nodiscard]] virtual std::unique_ptr<Subscription> Subscribe(spiffe::Selectors selectors, OnUpdate on_update) = 0;
 
-  virtual bool ready() const = 0;               // synced with a server, or restored from the sealed cache
+  virtual bool ready() const = 0;  // synced with a server, or restored from the sealed cache
   virtual BundlePtr OwnBundle() const = 0;
   virtual BundlePtr FindBundle(const std::string& trust_domain) const = 0;
 
@@ -65,7 +65,8 @@ class SvidCache {
     std::string token;
     std::string hint;
   };
-  // From the JWT cache, or minted by the server. `done` may run inline on a hit. kUnavailable: no server and none cached.
+  // From the JWT cache, or minted by the server. `done` may run inline on a hit. kUnavailable: no server and none
+  // cached.
   virtual void FetchJwt(EntryPtr entry, std::vector<std::string> audience,
                         std::function<void(absl::StatusOr<JwtResult>)> done) = 0;
 

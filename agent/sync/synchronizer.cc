@@ -17,8 +17,8 @@ namespace {
 
 constexpr crypto::KeyType kKeyType = crypto::KeyType::kEcP256;
 constexpr absl::Duration kReopenSpread = absl::Seconds(5);  // so that agents do not all shake hands at once
-// The sealed cache is written at once after a change, then rests nine times as long as the writing took: what a kill -9 may
-// lose is milliseconds old, and a large cache never takes more than a tenth of this thread.
+// The sealed cache is written at once after a change, then rests nine times as long as the writing took: what a kill -9
+// may lose is milliseconds old, and a large cache never takes more than a tenth of this thread.
 constexpr int kSealRest = 9;
 constexpr absl::Duration kSealRetry = absl::Seconds(1);
 
@@ -33,10 +33,11 @@ bool SameVersion(const spiffe::Entry& entry, const EntryRevision& revision) {
 
 // Authorities of `before` that `now` no longer has.
 bool LostAuthority(const spiffe::Bundle& before, const spiffe::Bundle& now) {
-  return std::any_of(before.x509_authorities.begin(), before.x509_authorities.end(), [&](const spiffe::X509Authority& old) {
-    return std::none_of(now.x509_authorities.begin(), now.x509_authorities.end(),
-                        [&](const spiffe::X509Authority& kept) { return kept.certificate == old.certificate; });
-  });
+  return std::any_of(
+      before.x509_authorities.begin(), before.x509_authorities.end(), [&](const spiffe::X509Authority& old) {
+        return std::none_of(now.x509_authorities.begin(), now.x509_authorities.end(),
+                            [&](const spiffe::X509Authority& kept) { return kept.certificate == old.certificate; });
+      });
 }
 
 absl::Duration Spread(absl::Duration up_to) {
@@ -103,7 +104,8 @@ void Synchronizer::Restore() {
   deps_.cache.SetOffline(true);
   deps_.cache.SetReady(absl::InfinitePast());
   deps_.health.SetDegraded("server", "serving what was held before the restart; the server has not answered yet");
-  SIGNET_LOG(info, "serving from the sealed cache", {{"entries", state->snapshot.entries.size()}, {"x509_svids", svids}});
+  SIGNET_LOG(info, "serving from the sealed cache",
+             {{"entries", state->snapshot.entries.size()}, {"x509_svids", svids}});
 }
 
 void Synchronizer::Start() {
@@ -152,8 +154,9 @@ void Synchronizer::OnRefusal(const absl::Status& why) {
       if (const absl::Status status = deps_.identity.ForgetSvid(); !status.ok()) {
         SIGNET_LOG(error, "the SVID of a banned agent is still on disk", {{"error", status.message()}});
       }
-      return Fatal(absl::PermissionDeniedError("the server has banned this agent; an operator can lift it (signet agent evict), "
-                                               "then it attests anew"));
+      return Fatal(
+          absl::PermissionDeniedError("the server has banned this agent; an operator can lift it (signet agent evict), "
+                                      "then it attests anew"));
     }
     default:
       if (!must_attest_.exchange(true)) {
@@ -168,7 +171,8 @@ void Synchronizer::LoseServer(const absl::Status& why, absl::string_view part) {
   if (dead_ || absl::IsCancelled(why)) return;
   deps_.metrics.sync_failures.Add();
   deps_.cache.SetOffline(true);
-  const std::string reason = absl::StrCat("the server does not serve this agent (", Text(why), "); what is held is served on");
+  const std::string reason =
+      absl::StrCat("the server does not serve this agent (", Text(why), "); what is held is served on");
   if (deps_.cache.ready()) {
     deps_.health.SetDegraded("server", reason);
   } else {
@@ -181,7 +185,8 @@ void Synchronizer::LoseServer(const absl::Status& why, absl::string_view part) {
   }
 }
 
-// --- sync worker -------------------------------------------------------------------------------------------------------
+// --- sync worker
+// -------------------------------------------------------------------------------------------------------
 
 SyncHello Synchronizer::MakeHello() {
   SyncHello hello;
@@ -221,10 +226,17 @@ absl::Duration Synchronizer::OnMessages() {
     any = true;
     seq = std::max(seq, message->seq);
     switch (message->kind) {
-      case SyncMessage::Kind::kRevisions: OnRevisions(*message); break;
-      case SyncMessage::Kind::kDelta: OnDelta(*message); break;
-      case SyncMessage::Kind::kComplete: OnComplete(*message); break;
-      case SyncMessage::Kind::kNotice: return OnNotice(*message);
+      case SyncMessage::Kind::kRevisions:
+        OnRevisions(*message);
+        break;
+      case SyncMessage::Kind::kDelta:
+        OnDelta(*message);
+        break;
+      case SyncMessage::Kind::kComplete:
+        OnComplete(*message);
+        break;
+      case SyncMessage::Kind::kNotice:
+        return OnNotice(*message);
     }
   }
   if (any) {
@@ -253,10 +265,12 @@ void Synchronizer::OnRevisions(SyncMessage& message) {
 
 void Synchronizer::OnDelta(SyncMessage& message) {
   if (listed_.has_value()) {
-    for (const spiffe::Entry& entry : message.upserts) (*listed_)[entry.id] = {entry.id, entry.revision, entry.created_at};
+    for (const spiffe::Entry& entry : message.upserts)
+      (*listed_)[entry.id] = {entry.id, entry.revision, entry.created_at};
     for (const std::string& id : message.removed_ids) listed_->erase(id);
   }
-  MemorySvidCache::Change change{std::move(message.upserts), std::move(message.removed_ids), {}, std::move(message.removed_bundles)};
+  MemorySvidCache::Change change{
+      std::move(message.upserts), std::move(message.removed_ids), {}, std::move(message.removed_bundles)};
   std::map<std::string, std::string> revisions;
   for (auto& [bundle, revision] : message.bundles) {
     revisions[bundle.trust_domain.name()] = revision;
@@ -312,7 +326,8 @@ void Synchronizer::ApplyChange(MemorySvidCache::Change change, std::map<std::str
     }
     for (const spiffe::Bundle& bundle : change.bundles) {
       const BundlePtr held = deps_.cache.FindBundle(bundle.trust_domain.name());
-      if (held != nullptr && *held != bundle) withdrawal.bundles.emplace_back(bundle, bundle_revisions[bundle.trust_domain.name()]);
+      if (held != nullptr && *held != bundle)
+        withdrawal.bundles.emplace_back(bundle, bundle_revisions[bundle.trust_domain.name()]);
     }
     withdrawal.removed_bundles = change.removed_bundles;
   }
@@ -366,7 +381,8 @@ absl::Duration Synchronizer::OnStreamEnd(const absl::Status& why) {
   synced_ = false;
   if (dead_ || absl::IsCancelled(why)) return identity_changed_ ? absl::ZeroDuration() : sync_backoff_.Next();
   if (absl::IsUnimplemented(why)) {
-    SIGNET_LOG(info, "the server does not push; asking it instead", {{"every", absl::FormatDuration(options_.poll_every)}});
+    SIGNET_LOG(info, "the server does not push; asking it instead",
+               {{"every", absl::FormatDuration(options_.poll_every)}});
     polling_ = true;
     return absl::ZeroDuration();
   }
@@ -424,7 +440,8 @@ absl::Duration Synchronizer::PollJob() {
   return options_.poll_every;
 }
 
-// --- mint worker -------------------------------------------------------------------------------------------------------
+// --- mint worker
+// -------------------------------------------------------------------------------------------------------
 
 absl::Duration Synchronizer::MintJob() {
   if (!started_ || dead_) return absl::InfiniteDuration();
@@ -551,12 +568,14 @@ void Synchronizer::GiveUp(const absl::Status& why) {
     if (deps_.sealed != nullptr) (void)deps_.sealed->Destroy();
     (void)deps_.identity.ForgetSvid();
   }
-  Fatal(WithContext(why, "attestation is refused; give the agent fresh evidence (such as a new join token) and start it again"));
+  Fatal(WithContext(
+      why, "attestation is refused; give the agent fresh evidence (such as a new join token) and start it again"));
 }
 
 absl::Status Synchronizer::Attest() {
   if (deps_.attestor == nullptr) {
-    return absl::FailedPreconditionError("the agent must attest, and the configuration names no node_attestor; add one");
+    return absl::FailedPreconditionError(
+        "the agent must attest, and the configuration names no node_attestor; add one");
   }
   SIGNET_ASSIGN_OR_RETURN(crypto::PrivateKey key, crypto::PrivateKey::Generate(kKeyType));
   SIGNET_ASSIGN_OR_RETURN(const std::string csr, crypto::CertificateRequest::Create(key, {}));
@@ -564,10 +583,12 @@ absl::Status Synchronizer::Attest() {
   SIGNET_FAILPOINT_STATUS("sync.after_attest");
   SIGNET_ASSIGN_OR_RETURN(spiffe::X509Svid svid, spiffe::X509Svid::Create(std::move(attested.chain), std::move(key)));
   if (!svid.id.IsMemberOf(options_.trust_domain) || !spiffe::IsAgentId(svid.id)) {
-    return absl::InternalError(absl::StrCat("the server attested us as ", svid.id.string(), ", which is no agent of ", options_.trust_domain.name()));
+    return absl::InternalError(absl::StrCat("the server attested us as ", svid.id.string(), ", which is no agent of ",
+                                            options_.trust_domain.name()));
   }
   if (const absl::Status status = deps_.identity.SetSvid(std::move(svid), attested.reattestable); !status.ok()) {
-    SIGNET_LOG(error, "the agent's SVID cannot be stored; a restart will have to attest", {{"error", status.message()}});
+    SIGNET_LOG(error, "the agent's SVID cannot be stored; a restart will have to attest",
+               {{"error", status.message()}});
   }
   return absl::OkStatus();
 }
@@ -581,8 +602,10 @@ absl::Status Synchronizer::Renew() {
   if (before == nullptr || svid.id != before->id) {
     return absl::InternalError(absl::StrCat("the server renewed us as ", svid.id.string()));
   }
-  if (const absl::Status status = deps_.identity.SetSvid(std::move(svid), deps_.identity.reattestable()); !status.ok()) {
-    SIGNET_LOG(error, "the agent's SVID cannot be stored; a restart will have to attest", {{"error", status.message()}});
+  if (const absl::Status status = deps_.identity.SetSvid(std::move(svid), deps_.identity.reattestable());
+      !status.ok()) {
+    SIGNET_LOG(error, "the agent's SVID cannot be stored; a restart will have to attest",
+               {{"error", status.message()}});
   }
   return absl::OkStatus();
 }
@@ -614,10 +637,13 @@ absl::Status Synchronizer::MintBatch(const std::vector<std::string>& ids) {
       SIGNET_ASSIGN_OR_RETURN(spiffe::X509Svid svid, spiffe::X509Svid::Create(std::move(chain), keys[i]));
       if (svid.id != entries[i]->spiffe_id) return absl::InternalError(absl::StrCat("signed for ", svid.id.string()));
       const crypto::Certificate& leaf = svid.leaf();
-      SvidLife life = SvidLife::Received(leaf.not_before(), leaf.not_after(), RenewalJitter(entries[i]->id, leaf.serial()), now);
+      SvidLife life =
+          SvidLife::Received(leaf.not_before(), leaf.not_after(), RenewalJitter(entries[i]->id, leaf.serial()), now);
       if (!life.wall_agrees) {
         SIGNET_LOG(warn, "the clocks of agent and server disagree; this SVID is aged by the time since its arrival",
-                   {{"entry", entries[i]->id}, {"not_before", absl::FormatTime(leaf.not_before())}, {"now", absl::FormatTime(now.wall)}});
+                   {{"entry", entries[i]->id},
+                    {"not_before", absl::FormatTime(leaf.not_before())},
+                    {"now", absl::FormatTime(now.wall)}});
       }
       // A server that still signs with a tainted key, or gives next to no life, is not asked in a circle.
       if (life.Due(now) || (own != nullptr && ChainsToTainted(*own, svid.chain))) {
@@ -639,7 +665,8 @@ absl::Status Synchronizer::MintBatch(const std::vector<std::string>& ids) {
   return absl::OkStatus();
 }
 
-// --- seal worker -------------------------------------------------------------------------------------------------------
+// --- seal worker
+// -------------------------------------------------------------------------------------------------------
 
 SealedState Synchronizer::TakeState() const {
   SealedState state;
@@ -663,7 +690,8 @@ absl::Duration Synchronizer::SealJob() {
     sealed_version_ = version;
     deps_.health.SetReady("sealed_cache");
   } else {
-    deps_.health.SetDegraded("sealed_cache", absl::StrCat(status.message(), "; a restart without the server serves an older state"));
+    deps_.health.SetDegraded("sealed_cache",
+                             absl::StrCat(status.message(), "; a restart without the server serves an older state"));
     SIGNET_LOG(warn, "the sealed cache cannot be written", {{"error", status.message()}});
   }
   const absl::Duration after = deps_.clock.Steady();

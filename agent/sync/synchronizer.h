@@ -34,11 +34,12 @@ class Synchronizer {
  public:
   struct Options {
     spiffe::TrustDomain trust_domain;
-    size_t batch = 200;                                 // CSRs a call; SPIRE's servers take 500
-    absl::Duration poll_every = absl::Seconds(5);       // against a server without AgentSync: SPIRE's sync_interval
-    absl::Duration retry_refused = absl::Seconds(30);   // an entry the server would not sign for
+    size_t batch = 200;                                // CSRs a call; SPIRE's servers take 500
+    absl::Duration poll_every = absl::Seconds(5);      // against a server without AgentSync: SPIRE's sync_interval
+    absl::Duration retry_refused = absl::Seconds(30);  // an entry the server would not sign for
   };
-  // All references outlive the synchroniser. `attestor` may be null: then the agent can only renew. `sealed` may be null.
+  // All references outlive the synchroniser. `attestor` may be null: then the agent can only renew. `sealed` may be
+  // null.
   struct Deps {
     MemorySvidCache& cache;
     ServerClient& client;
@@ -50,8 +51,8 @@ class Synchronizer {
     telemetry::Health& health;
     // First trust, asked for when there is no bundle yet: bootstrap.h.
     std::function<absl::StatusOr<spiffe::Bundle>()> first_trust;
-    // The agent cannot go on: banned, evicted without a way back, or refused at its first attestation. Called once, on a
-    // worker's thread; must only note it.
+    // The agent cannot go on: banned, evicted without a way back, or refused at its first attestation. Called once, on
+    // a worker's thread; must only note it.
     std::function<void(absl::Status)> on_fatal;
   };
 
@@ -107,7 +108,7 @@ class Synchronizer {
   bool polling_ = false;
   std::optional<std::map<std::string, EntryRevision>> listed_;  // between the first revisions and complete
   bool restored_ = false, told_status_ = false;
-  absl::Duration reopen_at_ = absl::InfiniteDuration();         // steady
+  absl::Duration reopen_at_ = absl::InfiniteDuration();  // steady
 
   // Mint worker's own.
   Backoff mint_backoff_{absl::Milliseconds(500), absl::Seconds(30)};

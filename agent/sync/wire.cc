@@ -11,7 +11,8 @@ constexpr int kMaxChain = 16;
 
 }  // namespace
 
-absl::StatusOr<spiffe::Entry> EntryFromWire(const spire::api::types::Entry& wire, const spiffe::TrustDomain& trust_domain) {
+absl::StatusOr<spiffe::Entry> EntryFromWire(const spire::api::types::Entry& wire,
+                                            const spiffe::TrustDomain& trust_domain) {
   const std::string context = absl::StrCat("entry \"", wire.id().substr(0, 255), "\"");
   SIGNET_ASSIGN_OR_RETURN(spiffe::Entry entry, spiffe::EntryFromWire(wire), context);
   if (entry.id.empty()) return absl::InvalidArgumentError("entry without an id");

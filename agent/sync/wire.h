@@ -13,7 +13,8 @@
 namespace signet::agent {
 
 // With an id, and a SPIFFE ID that is a member of `trust_domain` and has a path. kInvalidArgument names the entry.
-absl::StatusOr<spiffe::Entry> EntryFromWire(const spire::api::types::Entry& wire, const spiffe::TrustDomain& trust_domain);
+absl::StatusOr<spiffe::Entry> EntryFromWire(const spire::api::types::Entry& wire,
+                                            const spiffe::TrustDomain& trust_domain);
 
 // At most 16 certificates, leaf first.
 absl::StatusOr<std::vector<crypto::Certificate>> ChainFromWire(const spire::api::types::X509SVID& wire);

@@ -24,8 +24,8 @@
 namespace signet::agent {
 namespace {
 
-using testing::StatusIs;
 using ::testing::HasSubstr;
+using testing::StatusIs;
 
 class Evidence final : public NodeAttestor {
  public:

@@ -11,8 +11,8 @@
 namespace signet::agent {
 namespace {
 
-using testing::StatusIs;
 using ::testing::HasSubstr;
+using testing::StatusIs;
 
 class BootstrapTest : public ::testing::Test {
  protected:
@@ -41,7 +41,8 @@ TEST_F(BootstrapTest, FileInEitherFormat) {
 }
 
 TEST_F(BootstrapTest, BadFilesAreNamedWithTheNextStep) {
-  EXPECT_THAT(First({.path = dir_.file("missing")}), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("signet bundle show")));
+  EXPECT_THAT(First({.path = dir_.file("missing")}),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("signet bundle show")));
   EXPECT_THAT(FromFile("rubbish"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(dir_.path())));
   EXPECT_THAT(FromFile(R"({"keys":[]})"), StatusIs(absl::StatusCode::kInvalidArgument));
   EXPECT_EQ(asked_, 0);

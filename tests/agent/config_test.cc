@@ -9,12 +9,12 @@
 namespace signet::agent {
 namespace {
 
-using testing::StatusIs;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
+using testing::StatusIs;
 
 absl::StatusOr<AgentOptions> Parse(absl::string_view yaml) {
   config::Agent config;
@@ -23,7 +23,8 @@ absl::StatusOr<AgentOptions> Parse(absl::string_view yaml) {
 }
 
 TEST(AgentConfigTest, TrustDomainAndServerAreEnough) {
-  SIGNET_ASSERT_OK_AND_ASSIGN(const AgentOptions options, Parse("trust_domain: example.org\nserver_address: s.example.org:8081"));
+  SIGNET_ASSERT_OK_AND_ASSIGN(const AgentOptions options,
+                              Parse("trust_domain: example.org\nserver_address: s.example.org:8081"));
   EXPECT_EQ(options.data_dir, "/var/lib/signet/agent");
   EXPECT_EQ(options.workload_socket, "/run/signet/workload/api.sock");
   EXPECT_EQ(options.admin_socket, "/run/signet/agent/admin.sock");
@@ -44,16 +45,19 @@ http: {listen: "localhost:8082"}
 log: {level: loud, format: xml}
 bootstrap: {trust_bundle_path: a, trust_bundle_url: "http://x"}
 node_attestor: {join_token: {}}
-)").status();
+)")
+                                  .status();
   EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument,
                                AllOf(HasSubstr("trust_domain"), HasSubstr("data_dir"), HasSubstr("\"nowhere\""),
-                                     HasSubstr("host:0"), HasSubstr("http.listen"), HasSubstr("log.level"), HasSubstr("log.format"))));
+                                     HasSubstr("host:0"), HasSubstr("http.listen"), HasSubstr("log.level"),
+                                     HasSubstr("log.format"))));
   EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument,
                                AllOf(HasSubstr("not several"), HasSubstr("https://"), HasSubstr("token_file"))));
 }
 
 TEST(AgentConfigTest, NoServerIsAnError) {
-  EXPECT_THAT(Parse("trust_domain: example.org"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("server_address")));
+  EXPECT_THAT(Parse("trust_domain: example.org"),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("server_address")));
 }
 
 TEST(AgentConfigTest, RelativePathsAreUnderDataDir) {

@@ -14,7 +14,8 @@ using agent::SyncMessage;
 
 class FakeSyncStream final : public agent::SyncStream {
  public:
-  FakeSyncStream(FakeServerClient& server, std::shared_ptr<FakeServerClient::Feed> feed) : server_(server), feed_(std::move(feed)) {}
+  FakeSyncStream(FakeServerClient& server, std::shared_ptr<FakeServerClient::Feed> feed)
+      : server_(server), feed_(std::move(feed)) {}
   ~FakeSyncStream() override {
     std::lock_guard lock(server_.mutex_);
     server_.feeds_.erase(feed_);
@@ -259,7 +260,8 @@ void FakeServerClient::NewJwt(const std::string& entry_id, const std::vector<std
   done(std::move(minted));
 }
 
-std::unique_ptr<agent::SyncStream> FakeServerClient::OpenSync(const agent::SyncHello& hello, std::function<void()> on_event) {
+std::unique_ptr<agent::SyncStream> FakeServerClient::OpenSync(const agent::SyncHello& hello,
+                                                              std::function<void()> on_event) {
   std::lock_guard lock(mutex_);
   ++calls_.streams;
   changed_.notify_all();

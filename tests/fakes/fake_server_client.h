@@ -1,5 +1,5 @@
-// A server in memory behind the agent's seam: signs, keeps entries and bundle, speaks AgentSync with its real rules, and
-// can be away, refuse, or lack AgentSync. Thread-safe.
+// A server in memory behind the agent's seam: signs, keeps entries and bundle, speaks AgentSync with its real rules,
+// and can be away, refuse, or lack AgentSync. Thread-safe.
 #pragma once
 
 #include <condition_variable>
@@ -20,19 +20,20 @@ namespace signet::fakes {
 
 class FakeServerClient final : public agent::ServerClient {
  public:
-  explicit FakeServerClient(Clock& clock) : clock_(clock), authority_(std::make_unique<agent::TestAuthority>(clock.Now())) {}
+  explicit FakeServerClient(Clock& clock)
+      : clock_(clock), authority_(std::make_unique<agent::TestAuthority>(clock.Now())) {}
   ~FakeServerClient() override = default;
 
   // --- what the test does to the server ------------------------------------------------------------------------------
   void Put(spiffe::Entry entry);
   void Remove(const std::string& id);
   void SetBundle(spiffe::Bundle bundle);
-  void SetAway(bool away);               // ends the streams too
-  void Refuse(agent::Refusal refusal);   // every authenticated call; ends the streams
+  void SetAway(bool away);              // ends the streams too
+  void Refuse(agent::Refusal refusal);  // every authenticated call; ends the streams
   void RefuseEvidence(absl::Status why);
   void Notify(agent::SyncMessage::Notice notice);
-  void NewEpoch();                       // a restored database: ends the streams
-  void OnlyPolling();                    // no AgentSync, as a SPIRE server
+  void NewEpoch();     // a restored database: ends the streams
+  void OnlyPolling();  // no AgentSync, as a SPIRE server
   void SetTtl(absl::Duration ttl);
   void RefuseEntry(const std::string& id);
   const agent::TestAuthority& authority() const { return *authority_; }

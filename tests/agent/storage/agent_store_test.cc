@@ -20,7 +20,9 @@ using testing::StatusIs;
 
 class AgentStoreTest : public ::testing::Test {
  protected:
-  AgentStore Store(bool keep_key = true, absl::string_view td = "example.org") { return AgentStore({dir_.path(), Td(td), keep_key}, clock_); }
+  AgentStore Store(bool keep_key = true, absl::string_view td = "example.org") {
+    return AgentStore({dir_.path(), Td(td), keep_key}, clock_);
+  }
   StoredAgent Some() {
     auto entry = std::make_shared<const spiffe::Entry>(EntryOf("spire/agent/test/node", {}));
     StoredAgent agent;

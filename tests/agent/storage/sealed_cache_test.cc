@@ -17,12 +17,12 @@
 namespace signet::agent {
 namespace {
 
-using testing::IsOk;
-using testing::StatusIs;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using testing::IsOk;
 using ::testing::SizeIs;
+using testing::StatusIs;
 using ::testing::UnorderedElementsAre;
 
 class SealedCacheTest : public ::testing::Test {
@@ -54,10 +54,13 @@ class SealedCacheTest : public ::testing::Test {
     return ids;
   }
   std::string Read(const std::string& name) { return fs::ReadFile(dir_.file(name), 1 << 20).value(); }
-  void Overwrite(const std::string& name, const std::string& content) { SIGNET_ASSERT_OK(fs::WriteFileAtomically(dir_.file(name), content)); }
+  void Overwrite(const std::string& name, const std::string& content) {
+    SIGNET_ASSERT_OK(fs::WriteFileAtomically(dir_.file(name), content));
+  }
   size_t SetAsideFiles() {
     size_t count = 0;
-    for (const auto& file : std::filesystem::directory_iterator(dir_.path())) count += file.path().string().find(".corrupt-") != std::string::npos;
+    for (const auto& file : std::filesystem::directory_iterator(dir_.path()))
+      count += file.path().string().find(".corrupt-") != std::string::npos;
     return count;
   }
 
@@ -98,7 +101,8 @@ TEST_F(SealedCacheTest, FilesAreForTheOwnerAlone) {  // N16
     EXPECT_EQ(info.st_mode & 0777, 0600u) << name;
   }
   ASSERT_EQ(chmod(dir_.file("cache.key").c_str(), 0644), 0);
-  EXPECT_THAT(SealedCache::Open(dir_.path(), Td(), clock_), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("cache.key")));
+  EXPECT_THAT(SealedCache::Open(dir_.path(), Td(), clock_),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("cache.key")));
 }
 
 TEST_F(SealedCacheTest, NoKeyMaterialStandsInClear) {  // I9
@@ -285,7 +289,8 @@ TEST_F(SealedCacheTest, DestroyLeavesNothingAndStopsAWriteUnderWay) {
     SealedState state = State({"a"});
     EXPECT_THAT(cache->Destroy(), IsOk());
     return state;
-  }), StatusIs(absl::StatusCode::kAborted));
+  }),
+              StatusIs(absl::StatusCode::kAborted));
   EXPECT_THAT(Open()->Load(), StatusIs(absl::StatusCode::kNotFound));
 }
 

@@ -14,7 +14,9 @@
 
 namespace signet::agent {
 
-inline spiffe::TrustDomain Td(absl::string_view name = "example.org") { return spiffe::TrustDomain::Parse(name).value(); }
+inline spiffe::TrustDomain Td(absl::string_view name = "example.org") {
+  return spiffe::TrustDomain::Parse(name).value();
+}
 inline spiffe::Id IdOf(absl::string_view path) { return spiffe::Id::FromPath(Td(), path).value(); }
 
 inline spiffe::Selectors Sel(const std::vector<std::string>& texts) {
@@ -24,7 +26,8 @@ inline spiffe::Selectors Sel(const std::vector<std::string>& texts) {
   return selectors;
 }
 
-inline spiffe::Entry EntryOf(const std::string& id, const std::vector<std::string>& selectors, int64_t created_at = 100) {
+inline spiffe::Entry EntryOf(const std::string& id, const std::vector<std::string>& selectors,
+                             int64_t created_at = 100) {
   spiffe::Entry entry{.id = id, .spiffe_id = IdOf("/" + id), .parent_id = IdOf("/spire/agent/test/node")};
   entry.selectors = Sel(selectors);
   entry.created_at = absl::FromUnixSeconds(created_at);
@@ -54,7 +57,8 @@ class TestAuthority {
   HeldSvid Mint(EntryPtr entry, Instant now, absl::Duration ttl = absl::Hours(1)) const {
     crypto::PrivateKey key = crypto::PrivateKey::Generate(crypto::KeyType::kEcP256).value();
     auto chain = Sign(key.public_key(), entry->spiffe_id, now.wall, ttl);
-    auto svid = std::make_shared<const spiffe::X509Svid>(spiffe::X509Svid::Create(std::move(chain), std::move(key)).value());
+    auto svid =
+        std::make_shared<const spiffe::X509Svid>(spiffe::X509Svid::Create(std::move(chain), std::move(key)).value());
     const crypto::Certificate& leaf = svid->leaf();
     return {std::move(entry), svid,
             SvidLife::Received(leaf.not_before(), leaf.not_after(), RenewalJitter("x", leaf.serial()), now)};

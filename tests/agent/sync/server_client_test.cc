@@ -26,10 +26,10 @@
 namespace signet::agent {
 namespace {
 
-using testing::StatusIs;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::SizeIs;
+using testing::StatusIs;
 namespace agent_v1 = spire::api::server::agent::v1;
 namespace bundle_v1 = spire::api::server::bundle::v1;
 namespace entry_v1 = spire::api::server::entry::v1;
@@ -40,7 +40,7 @@ namespace svid_v1 = spire::api::server::svid::v1;
 struct Script {
   TestAuthority authority{absl::Now()};
   std::vector<std::string> challenges;
-  absl::Status refusal;           // of every call that needs an identity
+  absl::Status refusal;  // of every call that needs an identity
   std::vector<spiffe::Entry> entries;
   bool endless_challenges = false;
   int results_too_few = 0;
@@ -49,7 +49,9 @@ struct Script {
 class FakeAgentService final : public agent_v1::Agent::Service {
  public:
   explicit FakeAgentService(Script& script) : script_(script) {}
-  grpc::Status AttestAgent(grpc::ServerContext*, grpc::ServerReaderWriter<agent_v1::AttestAgentResponse, agent_v1::AttestAgentRequest>* stream) override {
+  grpc::Status AttestAgent(
+      grpc::ServerContext*,
+      grpc::ServerReaderWriter<agent_v1::AttestAgentResponse, agent_v1::AttestAgentRequest>* stream) override {
     agent_v1::AttestAgentRequest request;
     stream->Read(&request);
     const std::string csr = request.params().params().csr();
@@ -67,7 +69,8 @@ class FakeAgentService final : public agent_v1::Agent::Service {
     stream->Write(response);
     return grpc::Status::OK;
   }
-  grpc::Status RenewAgent(grpc::ServerContext* context, const agent_v1::RenewAgentRequest* request, agent_v1::RenewAgentResponse* response) override {
+  grpc::Status RenewAgent(grpc::ServerContext* context, const agent_v1::RenewAgentRequest* request,
+                          agent_v1::RenewAgentResponse* response) override {
     if (!script_.refusal.ok()) return ToGrpc(script_.refusal);
     client_chain = !context->auth_context()->FindPropertyValues("x509_pem_cert").empty();
     Fill(*response->mutable_svid(), request->params().csr());
@@ -78,7 +81,8 @@ class FakeAgentService final : public agent_v1::Agent::Service {
 
  private:
   void Fill(spire::api::types::X509SVID& svid, const std::string& csr) {
-    const auto chain = script_.authority.Sign(crypto::CertificateRequest::ParseAndVerify(csr)->public_key(), IdOf("/spire/agent/test/node"), absl::Now());
+    const auto chain = script_.authority.Sign(crypto::CertificateRequest::ParseAndVerify(csr)->public_key(),
+                                              IdOf("/spire/agent/test/node"), absl::Now());
     for (const crypto::Certificate& certificate : chain) svid.add_cert_chain(certificate.der());
   }
   Script& script_;
@@ -87,7 +91,8 @@ class FakeAgentService final : public agent_v1::Agent::Service {
 class FakeBundleService final : public bundle_v1::Bundle::Service {
  public:
   explicit FakeBundleService(Script& script) : script_(script) {}
-  grpc::Status GetBundle(grpc::ServerContext*, const bundle_v1::GetBundleRequest*, spire::api::types::Bundle* out) override {
+  grpc::Status GetBundle(grpc::ServerContext*, const bundle_v1::GetBundleRequest*,
+                         spire::api::types::Bundle* out) override {
     spiffe::ToWire(script_.authority.bundle(), out);
     return grpc::Status::OK;
   }
@@ -99,7 +104,8 @@ class FakeBundleService final : public bundle_v1::Bundle::Service {
 class FakeSvidService final : public svid_v1::SVID::Service {
  public:
   explicit FakeSvidService(Script& script) : script_(script) {}
-  grpc::Status BatchNewX509SVID(grpc::ServerContext*, const svid_v1::BatchNewX509SVIDRequest* request, svid_v1::BatchNewX509SVIDResponse* response) override {
+  grpc::Status BatchNewX509SVID(grpc::ServerContext*, const svid_v1::BatchNewX509SVIDRequest* request,
+                                svid_v1::BatchNewX509SVIDResponse* response) override {
     if (!script_.refusal.ok()) return ToGrpc(script_.refusal);
     for (int i = 0; i < request->params_size() - script_.results_too_few; ++i) {
       auto& result = *response->add_results();
@@ -124,7 +130,10 @@ class FakeSvidService final : public svid_v1::SVID::Service {
 class FakeEntryService final : public entry_v1::Entry::Service {
  public:
   explicit FakeEntryService(Script& script) : script_(script) {}
-  grpc::Status SyncAuthorizedEntries(grpc::ServerContext*, grpc::ServerReaderWriter<entry_v1::SyncAuthorizedEntriesResponse, entry_v1::SyncAuthorizedEntriesRequest>* stream) override {
+  grpc::Status SyncAuthorizedEntries(
+      grpc::ServerContext*,
+      grpc::ServerReaderWriter<entry_v1::SyncAuthorizedEntriesResponse, entry_v1::SyncAuthorizedEntriesRequest>* stream)
+      override {
     entry_v1::SyncAuthorizedEntriesRequest request;
     stream->Read(&request);
     constexpr size_t kPage = 7;
@@ -160,7 +169,8 @@ class FakeEntryService final : public entry_v1::Entry::Service {
 
 class FakeSyncService final : public sync_v1::AgentSync::Service {
  public:
-  grpc::Status Sync(grpc::ServerContext*, grpc::ServerReaderWriter<sync_v1::ServerMessage, sync_v1::AgentMessage>* stream) override {
+  grpc::Status Sync(grpc::ServerContext*,
+                    grpc::ServerReaderWriter<sync_v1::ServerMessage, sync_v1::AgentMessage>* stream) override {
     sync_v1::AgentMessage message;
     stream->Read(&message);
     hello = message.hello();
@@ -229,7 +239,9 @@ class ServerClientTest : public ::testing::Test {
   std::string Csr() { return crypto::CertificateRequest::Create(key_, {}).value(); }
   void GiveIdentity() {
     svid_ = std::make_shared<const spiffe::X509Svid>(
-        spiffe::X509Svid::Create(script_.authority.Sign(key_.public_key(), IdOf("/spire/agent/test/node"), absl::Now()), key_).value());
+        spiffe::X509Svid::Create(script_.authority.Sign(key_.public_key(), IdOf("/spire/agent/test/node"), absl::Now()),
+                                 key_)
+            .value());
   }
 
   Script script_;
@@ -296,7 +308,8 @@ TEST_F(ServerClientTest, ShowsItsIdentityAndReadsARefusal) {
   GiveIdentity();
   SIGNET_EXPECT_OK(Client().Renew(Csr()).status());
   EXPECT_TRUE(agent_.client_chain);
-  for (const Refusal refusal : {Refusal::kBanned, Refusal::kNotAttested, Refusal::kExpired, Refusal::kNotActive, Refusal::kMustReattest}) {
+  for (const Refusal refusal :
+       {Refusal::kBanned, Refusal::kNotAttested, Refusal::kExpired, Refusal::kNotActive, Refusal::kMustReattest}) {
     script_.refusal = RefusalStatus(refusal, "no");
     EXPECT_EQ(RefusalOf(client_->Renew(Csr()).status()), refusal);
   }
@@ -314,7 +327,8 @@ TEST_F(ServerClientTest, EachItemOfABatchHasItsOwnStatus) {
   EXPECT_THAT((*chains)[1], StatusIs(absl::StatusCode::kNotFound, "no such entry"));
   SIGNET_EXPECT_OK((*chains)[2].status());
   script_.results_too_few = 1;
-  EXPECT_THAT(client_->NewX509Svids({{"a", Csr()}, {"b", Csr()}}), StatusIs(absl::StatusCode::kInternal, HasSubstr("1 results for 2")));
+  EXPECT_THAT(client_->NewX509Svids({{"a", Csr()}, {"b", Csr()}}),
+              StatusIs(absl::StatusCode::kInternal, HasSubstr("1 results for 2")));
 }
 
 TEST_F(ServerClientTest, SparseSyncAsksOnlyForWhatItLacks) {
@@ -342,7 +356,8 @@ TEST_F(ServerClientTest, StreamSpeaksAgentSync) {
     ++events;
     changed.notify_all();
   };
-  std::unique_ptr<SyncStream> stream = Client().OpenSync({.epoch = "e0", .digest = "d", .bundle_revisions = {{"example.org", "5"}}}, on_event);
+  std::unique_ptr<SyncStream> stream =
+      Client().OpenSync({.epoch = "e0", .digest = "d", .bundle_revisions = {{"example.org", "5"}}}, on_event);
   const auto next = [&] {
     for (;;) {
       int seen;
@@ -407,8 +422,9 @@ TEST_F(ServerClientTest, MovesOnToTheNextAddress) {
 
 TEST_F(ServerClientTest, AServerOfAnotherTrustDomainIsRefused) {
   Serve();
-  client_ = ServerClient::Create({.addresses = {absl::StrCat("127.0.0.1:", port_)}, .trust_domain = Td("other.org"), .version = ""},
-                                 {[this] { return svid_; }, [this] { return bundle_; }, false}, clock_);
+  client_ = ServerClient::Create(
+      {.addresses = {absl::StrCat("127.0.0.1:", port_)}, .trust_domain = Td("other.org"), .version = ""},
+      {[this] { return svid_; }, [this] { return bundle_; }, false}, clock_);
   EXPECT_THAT(client_->GetBundle(), StatusIs(absl::StatusCode::kUnauthenticated));
 }
 

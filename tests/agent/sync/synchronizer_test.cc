@@ -22,32 +22,35 @@
 namespace signet::agent {
 namespace {
 
-using testing::StatusIs;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
+using testing::StatusIs;
 
 class FakeNodeAttestor final : public NodeAttestor {
  public:
   absl::string_view type() const override { return "test"; }
   absl::StatusOr<std::string> Payload() override { return "evidence"; }
-  absl::StatusOr<std::string> Respond(absl::string_view) override { return absl::FailedPreconditionError("no challenges"); }
+  absl::StatusOr<std::string> Respond(absl::string_view) override {
+    return absl::FailedPreconditionError("no challenges");
+  }
 };
 
 // One life of the agent's process over the files of a folder.
 class Life {
  public:
   Life(const std::string& folder, fakes::FakeClock& clock, fakes::FakeServerClient& server, spiffe::Bundle first_trust)
-      : cache(Td(), clock, metrics, {}), store({folder, Td()}, clock), identity(store, Stored(), clock),
+      : cache(Td(), clock, metrics, {}),
+        store({folder, Td()}, clock),
+        identity(store, Stored(), clock),
         sealed(SealedCache::Open(folder, Td(), clock).value()),
-        synchronizer({.trust_domain = Td()},
-                     {cache, server, identity, &attestor, sealed.get(), clock, metrics, health,
-                      [first_trust] { return first_trust; },
-                      [this](absl::Status why) {
-                        std::lock_guard lock(mutex);
-                        fatal = std::move(why);
-                      }}) {}
+        synchronizer({.trust_domain = Td()}, {cache, server, identity, &attestor, sealed.get(), clock, metrics, health,
+                                              [first_trust] { return first_trust; },
+                                              [this](absl::Status why) {
+                                                std::lock_guard lock(mutex);
+                                                fatal = std::move(why);
+                                              }}) {}
 
   StoredAgent Stored() {
     StoredAgent stored = store.Load().value();
@@ -134,7 +137,11 @@ class SynchronizerTest : public ::testing::Test {
   }
   void AwaitSealed(size_t svids) {
     AdvanceUntil("sealed", absl::Milliseconds(100), [&] {
-      return SealedCache::Open(dir_.path(), Td(), clock_).value()->Load().value_or(SealedState{}).snapshot.svids.size() == svids;
+      return SealedCache::Open(dir_.path(), Td(), clock_)
+                 .value()
+                 ->Load()
+                 .value_or(SealedState{})
+                 .snapshot.svids.size() == svids;
     });
   }
   bool ready() { return life_->cache.ready(); }
@@ -291,7 +298,9 @@ TEST_F(SynchronizerTest, EqualDigestTransfersNothingAndAnotherEpochEverything) {
   EXPECT_THAT(server_->calls().wants, SizeIs(1));
   server_->SetAway(true);
   server_->SetAway(false);
-  AdvanceUntil("again", absl::Seconds(1), [&] { return server_->calls().streams >= 2 && absl::StrContains(life_->health.Json(), "\"server\":{\"state\":\"ready\""); });
+  AdvanceUntil("again", absl::Seconds(1), [&] {
+    return server_->calls().streams >= 2 && absl::StrContains(life_->health.Json(), "\"server\":{\"state\":\"ready\"");
+  });
   EXPECT_THAT(server_->calls().wants, SizeIs(1));
   server_->NewEpoch();
   AdvanceUntil("listed", absl::Seconds(1), [&] { return server_->calls().wants.size() == 2; });
@@ -340,7 +349,8 @@ TEST_F(SynchronizerTest, EvictedAttestsAgain) {
   Eventually("ready", [&] { return ready(); });
   server_->Refuse(Refusal::kNotAttested);
   AdvanceUntil("attested", absl::Seconds(1), [&] { return server_->calls().attests == 2; });
-  AdvanceUntil("synced", absl::Seconds(1), [&] { return absl::StrContains(life_->health.Json(), "\"server\":{\"state\":\"ready\""); });
+  AdvanceUntil("synced", absl::Seconds(1),
+               [&] { return absl::StrContains(life_->health.Json(), "\"server\":{\"state\":\"ready\""); });
   EXPECT_FALSE(life_->Fatal().has_value());
 }
 
@@ -370,7 +380,8 @@ TEST_F(SynchronizerTest, ClockSteppingBackReissuesNothing) {  // F7: the clock-s
   Begin();
   auto stream = Want({"unix:uid:1"});
   Eventually("held", [&] { return life_->Held().size() == 20; });
-  for (const absl::Duration step : {-absl::Seconds(1), -absl::Minutes(5), -absl::Hours(1), -absl::Hours(24), -absl::Hours(24 * 3652)}) {
+  for (const absl::Duration step :
+       {-absl::Seconds(1), -absl::Minutes(5), -absl::Hours(1), -absl::Hours(24), -absl::Hours(24 * 3652)}) {
     clock_.StepWall(step);
     clock_.Advance(absl::Seconds(5));
     for (int i = 0; i < 2000; ++i) std::this_thread::yield();
