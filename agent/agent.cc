@@ -150,16 +150,12 @@ absl::Status Agent::Parts::BuildSync() {
                                    .insecure = options.trust_source.insecure},
                                   clock);
   }
-  synchronizer = std::make_unique<Synchronizer>(
-      Synchronizer::Options{.trust_domain = options.trust_domain},
-      Synchronizer::Deps{*cache, *client, *identity, node_attestor.get(), sealed.get(), clock, metrics, health,
-                         [this] {
-                           return FirstTrust(options.trust_source, options.trust_domain,
-                                             [this] { return client->GetBundle(); });
-                         },
-                         [this](absl::Status why) {
-                           if (deps.on_fatal) deps.on_fatal(std::move(why));
-                         }});
+  synchronizer = std::make_unique<Synchronizer>(Synchronizer::Deps{
+      options.trust_domain, *cache, *client, *identity, node_attestor.get(), sealed.get(), clock, metrics, health,
+      [this] { return FirstTrust(options.trust_source, options.trust_domain, [this] { return client->GetBundle(); }); },
+      [this](absl::Status why) {
+        if (deps.on_fatal) deps.on_fatal(std::move(why));
+      }});
   synchronizer->Restore();
   return absl::OkStatus();
 }

@@ -46,9 +46,9 @@ bool ChainsToTainted(const spiffe::Bundle& bundle, const std::vector<crypto::Cer
 class MemorySvidCache final : public SvidCache {
  public:
   struct Options {
-    absl::Duration merge_window = absl::Milliseconds(50);  // between two updates of one set
-    absl::Duration keep_fresh = absl::Hours(1);            // after the last stream of an entry has ended
-    size_t budget_bytes = 64 << 20;                        // SVIDs beyond it are kept only for live streams
+    absl::Duration merge_window = absl::Milliseconds(5);  // between two updates of one set
+    absl::Duration keep_fresh = absl::Hours(1);           // after the last stream of an entry has ended
+    size_t budget_bytes = 64 << 20;                       // SVIDs beyond it are kept only for live streams
     size_t jwt_limit = 4096;
   };
 

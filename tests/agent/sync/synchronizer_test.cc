@@ -45,12 +45,12 @@ class Life {
         store({folder, Td()}, clock),
         identity(store, Stored(), clock),
         sealed(SealedCache::Open(folder, Td(), clock).value()),
-        synchronizer({.trust_domain = Td()}, {cache, server, identity, &attestor, sealed.get(), clock, metrics, health,
-                                              [first_trust] { return first_trust; },
-                                              [this](absl::Status why) {
-                                                std::lock_guard lock(mutex);
-                                                fatal = std::move(why);
-                                              }}) {}
+        synchronizer({Td(), cache, server, identity, &attestor, sealed.get(), clock, metrics, health,
+                      [first_trust] { return first_trust; },
+                      [this](absl::Status why) {
+                        std::lock_guard lock(mutex);
+                        fatal = std::move(why);
+                      }}) {}
 
   StoredAgent Stored() {
     StoredAgent stored = store.Load().value();
