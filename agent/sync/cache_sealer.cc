@@ -1,5 +1,6 @@
 #include "agent/sync/cache_sealer.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -8,9 +9,8 @@
 namespace signet::agent {
 namespace {
 
-constexpr absl::Duration kEvery = absl::Seconds(1);
-constexpr size_t kLarge = 500;  // SVIDs
-constexpr absl::Duration kEveryWhenLarge = absl::Seconds(30);
+constexpr absl::Duration kShortestRest = absl::Milliseconds(50);
+constexpr int kRestPerWork = 20;  // a twentieth of the time at most goes into writing
 
 }  // namespace
 
@@ -50,14 +50,12 @@ absl::Duration CacheSealer::Run() {
   if (!cache_.ready() || version == sealed_version_) return absl::InfiniteDuration();
   const absl::Duration now = clock_.Steady();
   if (now < not_before_) return not_before_ - now;
-  size_t svids = 0;
   const absl::Status status = sealed_.Write([&] {
     // The position first: a bundle that changes in between is told again after a restart, not left behind.
     SealedState state;
     state.epoch = position_.epoch();
     state.bundle_revisions = position_.revisions();
     state.snapshot = cache_.Snapshot();
-    svids = state.snapshot.svids.size();
     return state;
   });
   if (status.ok()) {
@@ -68,9 +66,10 @@ absl::Duration CacheSealer::Run() {
                         absl::StrCat(status.message(), "; a restart without the server serves an older state"));
     SIGNET_LOG(warn, "the sealed cache cannot be written", {{"error", status.message()}});
   }
-  const absl::Duration every = svids > kLarge ? kEveryWhenLarge : kEvery;
-  not_before_ = now + every;
-  return every;
+  const absl::Duration end = clock_.Steady();
+  const absl::Duration rest = std::max(kShortestRest, (end - now) * kRestPerWork);
+  not_before_ = end + rest;
+  return rest;
 }
 
 void CacheSealer::Flush() {

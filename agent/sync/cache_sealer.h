@@ -1,6 +1,6 @@
-// The seal worker's job: writes the sealed cache after a change, not more often than once a second, a large one less
-// often. The first change is written at once.
-// Not thread-safe: one worker calls Run(); SetEpoch() and the revisions may come from another thread.
+// The seal worker's job: writes the sealed cache after a change. The first change is written at once; then it rests for
+// 50 ms, or twenty times as long as the write took. What was minted in such a rest is not there after a kill -9.
+// Not thread-safe: one worker calls Run().
 #pragma once
 
 #include <map>
