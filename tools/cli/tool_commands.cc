@@ -4,6 +4,7 @@
 #include <memory>
 #include <ostream>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/config/load.h"
@@ -27,20 +28,27 @@ absl::Status PrintVersion(Context& context) {
   return absl::OkStatus();
 }
 
-// A configuration is checked by the daemon it is for, in its own words; which one that is, the keys tell.
+// Whose configuration a file is: the keys tell, and where they are those of both, its name. Empty: neither does.
+std::string KindOf(const std::string& file, const std::string& text) {
+  config::Server server;
+  config::Agent agent;
+  const absl::Status as_server = config::LoadYaml(text, file, server);
+  const absl::Status as_agent = config::LoadYaml(text, file, agent);
+  if (as_server.ok() != as_agent.ok()) return as_server.ok() ? "server" : "agent";
+  const size_t server_errors = as_server.message().size(), agent_errors = as_agent.message().size();
+  if (server_errors != agent_errors) return server_errors < agent_errors ? "server" : "agent";
+  const std::string name = file.substr(file.rfind('/') + 1);
+  const bool names_server = absl::StrContains(name, "server"), names_agent = absl::StrContains(name, "agent");
+  if (names_server != names_agent) return names_server ? "server" : "agent";
+  return "";
+}
+
+// A configuration is checked by the daemon it is for, in its own words.
 absl::Status Validate(Context& context, const std::string& file, std::string kind) {
   SIGNET_ASSIGN_OR_RETURN(const std::string text, fs::ReadFile(file, 1 << 20));
+  if (kind.empty()) kind = KindOf(file, text);
   if (kind.empty()) {
-    config::Server server;
-    config::Agent agent;
-    const absl::Status as_server = config::LoadYaml(text, file, server);
-    const absl::Status as_agent = config::LoadYaml(text, file, agent);
-    if (as_server.ok() == as_agent.ok() &&
-        (as_server.ok() || as_server.message().size() == as_agent.message().size())) {
-      return UsageError(absl::StrCat(file, ": cannot tell whether this is a server's or an agent's; say it by --kind"));
-    }
-    kind = as_server.ok() || (!as_agent.ok() && as_server.message().size() < as_agent.message().size()) ? "server"
-                                                                                                        : "agent";
+    return UsageError(absl::StrCat(file, ": cannot tell whether this is a server's or an agent's; say it by --kind"));
   }
   SIGNET_ASSIGN_OR_RETURN(const std::string program, Sibling(absl::StrCat("signet-", kind)));
   SIGNET_ASSIGN_OR_RETURN(const int code, RunToEnd({program, "validate", "--config", file}));
