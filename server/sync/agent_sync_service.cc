@@ -48,11 +48,11 @@ struct Shared {
 class Stream final : public grpc::ServerBidiReactor<v1::AgentMessage, v1::ServerMessage>,
                      public std::enable_shared_from_this<Stream> {
  public:
-  explicit Stream(Shared& shared) : shared_(shared) {}
+  Stream(Shared& shared, grpc::CallbackServerContext* context) : shared_(shared), context_(context) {}
 
   // Owns itself from here to OnDone().
   static Stream* Start(Shared& shared, grpc::CallbackServerContext* context) {
-    auto stream = std::make_shared<Stream>(shared);
+    auto stream = std::make_shared<Stream>(shared, context);
     stream->self_ = stream;
     Stream* const raw = stream.get();
     shared.deps.authorizer.Authorize(Method::kSync, *context,
@@ -114,6 +114,7 @@ class Stream final : public grpc::ServerBidiReactor<v1::AgentMessage, v1::Server
   bool MakeNotice(const Caller& caller, const absl::Status& status, v1::Notice& notice) const;
 
   Shared& shared_;
+  grpc::CallbackServerContext* const context_;  // until OnDone()
   std::shared_ptr<Stream> self_;
   v1::AgentMessage in_;  // of the read that is under way
 
@@ -218,7 +219,9 @@ void Stream::Close(const absl::Status& status) {
   patience_ = std::make_unique<grpc::Alarm>();
   patience_->Set(std::chrono::system_clock::now() + kPatience, [stream = shared_from_this()](bool) {
     MutexLock alarm_lock(stream->mutex_);
+    if (stream->done_) return;
     stream->FinishNow();
+    stream->context_->TryCancel();  // the status stands behind what is not read
   });
 }
 

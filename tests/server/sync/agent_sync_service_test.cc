@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <grpcpp/create_channel.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 
@@ -37,6 +38,7 @@ class AgentSyncServiceTest : public ::testing::Test {
                                      *kit_.store, kit_.clock, kit_.metrics});
     grpc::ServerBuilder builder;
     builder.RegisterService(service_.get());
+    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
     server_ = builder.BuildAndStart();
     stub_ = v1::AgentSync::NewStub(server_->InProcessChannel({}));
   }
@@ -101,6 +103,7 @@ class AgentSyncServiceTest : public ::testing::Test {
   ApiKit kit_;
   StreamRegistry streams_{kit_.authorizer, kit_.callers, *kit_.index, kit_.system_clock};
   std::unique_ptr<grpc::Service> service_;
+  int port_ = 0;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<v1::AgentSync::Stub> stub_;
 };
@@ -184,12 +187,26 @@ TEST_F(AgentSyncServiceTest, AnEvictedAgentIsToldAndCutOff) {
   EXPECT_THAT(agent.End(), testing::StatusIs(absl::StatusCode::kPermissionDenied));
 }
 
+// Over TCP, with more to send than flow control lets through unread.
 TEST_F(AgentSyncServiceTest, ABannedAgentThatDoesNotReadIsCutOffToo) {
-  Client agent(*stub_);
+  grpc::ChannelArguments small_window;
+  small_window.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  small_window.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 65'535);
+  auto over_tcp = v1::AgentSync::NewStub(
+      grpc::CreateCustomChannel(absl::StrCat("127.0.0.1:", port_), grpc::InsecureChannelCredentials(), small_window));
+  Client agent(*over_tcp);
   agent.Hello();
-  while (kit_.metrics.sync_streams.value() == 0) std::this_thread::yield();
+  agent.ReadUntilComplete();
+  for (int i = 0; i < 8; ++i) {
+    spiffe::Entry entry = EntryOf(absl::StrCat("/large/", i));
+    for (int s = 0; s < 100; ++s) entry.selectors.push_back({"x", absl::StrCat(s, std::string(4000, 'y'))});
+    spiffe::Normalize(entry.selectors);
+    kit_.Create(entry);
+  }
+  const absl::Time start = absl::Now();
   kit_.Ban(kAgent);
   while (kit_.metrics.sync_streams.value() > 0) std::this_thread::yield();
+  EXPECT_LT(absl::Now() - start, absl::Seconds(10));  // well before the client's own deadline
 }
 
 TEST_F(AgentSyncServiceTest, AtShutdownAgentsAreSentAway) {
