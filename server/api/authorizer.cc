@@ -184,19 +184,21 @@ void Authorizer::Evaluate(Method method, const View& view, Decision& decision) {
 
 void Authorizer::EvaluateAgent(const AgentRecord* agent, Decision& decision) {
   const Caller& caller = *decision.caller;
-  const std::string who = absl::StrCat("agent ", Quoted(*caller.id));
+  const auto refuse = [&](PermissionDeniedDetails::Reason reason, absl::string_view why) {
+    decision.status = Denied(reason, absl::StrCat("agent ", Quoted(*caller.id), why));
+  };
   if (agent == nullptr) {
-    decision.status = Denied(PermissionDeniedDetails::AGENT_NOT_ATTESTED, absl::StrCat(who, " is not attested"));
+    refuse(PermissionDeniedDetails::AGENT_NOT_ATTESTED, " is not attested");
   } else if (agent->banned || agent->serial.empty()) {
-    decision.status = Denied(PermissionDeniedDetails::AGENT_BANNED, absl::StrCat(who, " is banned"));
+    refuse(PermissionDeniedDetails::AGENT_BANNED, " is banned");
   } else if (caller.serial == agent->serial) {
     return;
   } else if (!agent->new_serial.empty() && caller.serial == agent->new_serial) {
     TakeUpNewSerial(caller);
   } else {
     decision.superseded = true;
-    decision.status = Denied(PermissionDeniedDetails::AGENT_NOT_ACTIVE,
-                             absl::StrCat(who, ": serial ", caller.serial, " is not its current one"));
+    refuse(PermissionDeniedDetails::AGENT_NOT_ACTIVE,
+           absl::StrCat(": serial ", caller.serial, " is not its current one"));
   }
 }
 
