@@ -15,7 +15,7 @@ namespace {
 
 using spire::api::types::PermissionDeniedDetails;
 
-constexpr absl::Duration kConfirmOnce = absl::Seconds(1);  // architecture.md 3: once per caller and second
+constexpr absl::Duration kConfirmOnce = absl::Seconds(1);  // once per caller and second (docs/decisions.md, API)
 constexpr size_t kMaxConfirmed = 65536;
 
 absl::Status Denied(PermissionDeniedDetails::Reason reason, std::string message) {

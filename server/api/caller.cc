@@ -227,11 +227,9 @@ class TlsAndUnixCallers final : public CallerSource {
     const std::shared_ptr<const grpc::AuthContext> auth = context.auth_context();
     if (auth != nullptr) {
       const rpc::RawPeer peer = rpc::RawPeerOf(*auth);
+      // A resumed session shows the leaf of long ago without its intermediates.
+      if (peer.resumed) return Anonymous(absl::UnauthenticatedError("resumed TLS sessions are refused"));
       if (!peer.leaf_pem.empty()) {
-        // A resumed session shows the leaf of long ago without its intermediates (architecture.md 6).
-        for (const grpc::string_ref& reused : auth->FindPropertyValues("ssl_session_reused")) {
-          if (reused == "true") return Anonymous(absl::UnauthenticatedError("resumed TLS sessions are refused"));
-        }
         return tls_.Identify(peer.leaf_pem, peer.chain_pem);
       }
     }

@@ -6,7 +6,7 @@
 namespace signet::server {
 namespace {
 
-constexpr absl::Duration kOnce = absl::Seconds(1);  // architecture.md 3
+constexpr absl::Duration kOnce = absl::Seconds(1);  // docs/decisions.md, API
 constexpr absl::Duration kWait = absl::Seconds(2);
 constexpr size_t kMaxAsked = 65536;
 

@@ -27,7 +27,7 @@ struct SvidServiceDeps {
 };
 std::unique_ptr<grpc::Service> MakeSvidService(SvidServiceDeps deps);
 
-// What MintX509SVID takes from a CSR, and nothing else does (architecture decision 13): exactly one URI SAN, a
+// What MintX509SVID takes from a CSR, and nothing else does: exactly one URI SAN, a
 // workload's ID of our trust domain, and DNS names. Any other SAN or extension refuses.
 absl::StatusOr<MintRequest> ReadMintRequest(const crypto::CertificateRequest& csr, const spiffe::TrustDomain& own);
 

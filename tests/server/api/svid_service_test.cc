@@ -45,7 +45,7 @@ TEST(ReadMintRequestTest, TakesIdAndDnsNamesAndNoSubject) {
   EXPECT_THAT(request.dns_names, ::testing::ElementsAre("db.example.org"));
 }
 
-// Architecture decision 13: anything the CSR asks for beyond that refuses, it is not dropped in silence.
+// Anything the CSR asks for beyond that refuses, it is not dropped in silence.
 TEST(ReadMintRequestTest, RefusesOtherSans) {
   EXPECT_THAT(Read(kIpSan), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("SAN")));
 }
