@@ -32,7 +32,8 @@ struct EasyDeleter {
 
 }  // namespace
 
-absl::StatusOr<std::string> HttpsGet(const std::string& url, size_t max_bytes, absl::Duration timeout) {
+absl::StatusOr<std::string> HttpsGet(const std::string& url, size_t max_bytes, absl::Duration timeout,
+                                     const std::string& ca_file) {
   if (!absl::StartsWithIgnoreCase(url, "https://")) {
     return absl::InvalidArgumentError(absl::StrCat(url, ": only https:// is fetched"));
   }
@@ -52,6 +53,10 @@ absl::StatusOr<std::string> HttpsGet(const std::string& url, size_t max_bytes, a
   curl_easy_setopt(curl, CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2);
   curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, static_cast<long>(absl::ToInt64Milliseconds(timeout)));
   curl_easy_setopt(curl, CURLOPT_FAILONERROR, 1L);
+  if (!ca_file.empty()) {
+    curl_easy_setopt(curl, CURLOPT_CAINFO, ca_file.c_str());
+    curl_easy_setopt(curl, CURLOPT_CAPATH, nullptr);  // these roots alone
+  }
   curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, &Append);
   curl_easy_setopt(curl, CURLOPT_WRITEDATA, &body);
   const CURLcode code = curl_easy_perform(curl);

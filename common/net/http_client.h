@@ -9,6 +9,9 @@
 
 namespace signet::net {
 
-absl::StatusOr<std::string> HttpsGet(const std::string& url, size_t max_bytes, absl::Duration timeout);
+// `ca_file`: PEM roots instead of the system's. kUnavailable names the URL and what libcurl says; kFailedPrecondition
+// when the answer is larger than `max_bytes`; kInvalidArgument for another scheme.
+absl::StatusOr<std::string> HttpsGet(const std::string& url, size_t max_bytes, absl::Duration timeout,
+                                     const std::string& ca_file = "");
 
 }  // namespace signet::net

@@ -43,12 +43,12 @@ absl::StatusOr<std::string> Sibling(const std::string& name) {
   return path;
 }
 
-absl::StatusOr<int> RunToEnd(const std::vector<std::string>& command) {
+absl::StatusOr<int> RunToEnd(const std::vector<std::string>& command, bool output_to_stderr) {
   std::vector<char*> argv = Argv(command);
   const pid_t pid = fork();
   if (pid < 0) return StartError(command[0]);
   if (pid == 0) {
-    execv(argv[0], argv.data());
+    if (!output_to_stderr || dup2(STDERR_FILENO, STDOUT_FILENO) >= 0) execv(argv[0], argv.data());
     _exit(127);
   }
   int status = 0;

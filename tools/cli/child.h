@@ -14,8 +14,9 @@ namespace signet::cli {
 // The path of `name` in the folder of this program. kNotFound says what to do.
 absl::StatusOr<std::string> Sibling(const std::string& name);
 
-// Runs a program with this one's standard streams and returns its exit code (128 + signal when killed).
-absl::StatusOr<int> RunToEnd(const std::vector<std::string>& command);
+// Runs a program with this one's standard streams, its output optionally to standard error, and returns its exit code
+// (128 + signal when killed).
+absl::StatusOr<int> RunToEnd(const std::vector<std::string>& command, bool output_to_stderr = false);
 
 // A program of its own process group, so that Ctrl-C reaches this one alone; killed with this one should it die.
 // Not thread-safe. The destructor stops it.

@@ -51,7 +51,7 @@ absl::Status Validate(Context& context, const std::string& file, std::string kin
     return UsageError(absl::StrCat(file, ": cannot tell whether this is a server's or an agent's; say it by --kind"));
   }
   SIGNET_ASSIGN_OR_RETURN(const std::string program, Sibling(absl::StrCat("signet-", kind)));
-  SIGNET_ASSIGN_OR_RETURN(const int code, RunToEnd({program, "validate", "--config", file}));
+  SIGNET_ASSIGN_OR_RETURN(const int code, RunToEnd({program, "validate", "--config", file}, context.json()));
   if (code == 0) {
     if (context.json()) context.out << "{\"valid\":true}\n";
     return absl::OkStatus();

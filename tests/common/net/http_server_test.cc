@@ -10,7 +10,6 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "common/net/http_client.h"
 #include "tests/testing/status_matchers.h"
 
 namespace signet::net {
@@ -20,7 +19,6 @@ using ::signet::testing::StatusIs;
 using ::testing::AllOf;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
-using ::testing::Not;
 using ::testing::StartsWith;
 
 class HttpServerTest : public ::testing::Test {
@@ -117,15 +115,6 @@ TEST_F(HttpServerTest, ListensOnIpv6) {
   auto server = HttpServer::Create("[::1]:0", [](absl::string_view) { return HttpResponse{}; });
   if (!server.ok()) GTEST_SKIP() << server.status();
   EXPECT_THAT((*server)->address(), StartsWith("[::1]:"));
-}
-
-TEST_F(HttpServerTest, ClientFetchesNothingButHttps) {
-  EXPECT_THAT(HttpsGet(absl::StrCat("http://", server_->address(), "/metrics"), 100, absl::Seconds(5)).status(),
-              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("https")));
-  EXPECT_THAT(HttpsGet("file:///etc/passwd", 100, absl::Seconds(5)).status(),
-              StatusIs(absl::StatusCode::kInvalidArgument));
-  EXPECT_THAT(HttpsGet(absl::StrCat("https://", server_->address(), "/metrics"), 100, absl::Seconds(5)).status(),
-              StatusIs(absl::StatusCode::kUnavailable, Not(HasSubstr("signet_up"))));
 }
 
 }  // namespace
