@@ -54,7 +54,8 @@ void AddFlags(CLI::App& app, Flags& flags) {
 
 absl::StatusOr<AgentOptions> LoadOptions(const Flags& flags) {
   config::Agent config;
-  SIGNET_RETURN_IF_ERROR(config::LoadFile(flags.config, config));
+  config::Places places;
+  const absl::Status reading = config::LoadFile(flags.config, config, &places);
   const auto beat = [](const std::string& flag, std::string* value) {
     if (!flag.empty()) *value = flag;
   };
@@ -75,7 +76,9 @@ absl::StatusOr<AgentOptions> LoadOptions(const Flags& flags) {
     config.clear_server_address();
     for (const std::string& address : flags.server_address) config.add_server_address(address);
   }
-  return OptionsFromConfig(config);
+  absl::StatusOr<AgentOptions> options = OptionsFromConfig(config);
+  SIGNET_RETURN_IF_ERROR(config::AllErrors(reading, options.status(), places));
+  return options;
 }
 
 int Complain(const absl::Status& status) {

@@ -12,6 +12,7 @@
 #include "common/fs/atomic_file.h"
 #include "common/log/log.h"
 #include "common/rpc/tls_setup.h"
+#include "common/status/macros.h"
 #include "common/version/version.h"
 #include "server/server.h"
 
@@ -43,7 +44,8 @@ void AddFlags(CLI::App& command, Flags& flags) {
 
 absl::StatusOr<ServerOptions> Load(const Flags& flags) {
   config::Server config;
-  if (const absl::Status status = config::LoadFile(flags.config, config); !status.ok()) return status;
+  config::Places places;
+  const absl::Status reading = config::LoadFile(flags.config, config, &places);
   if (!flags.trust_domain.empty()) config.set_trust_domain(flags.trust_domain);
   if (!flags.data_dir.empty()) config.set_data_dir(flags.data_dir);
   if (!flags.listen.empty()) config.set_listen(flags.listen);
@@ -51,7 +53,9 @@ absl::StatusOr<ServerOptions> Load(const Flags& flags) {
   if (!flags.http_listen.empty()) config.mutable_http()->set_listen(flags.http_listen);
   if (!flags.log_level.empty()) config.mutable_log()->set_level(flags.log_level);
   if (!flags.log_format.empty()) config.mutable_log()->set_format(flags.log_format);
-  return OptionsFromConfig(config);
+  absl::StatusOr<ServerOptions> options = OptionsFromConfig(config);
+  SIGNET_RETURN_IF_ERROR(config::AllErrors(reading, options.status(), places));
+  return options;
 }
 
 // What the configuration points at, as far as it must be there before the server runs.

@@ -9,6 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "common/config/yaml_tree.h"
 #include "common/fs/atomic_file.h"
 #include "common/status/macros.h"
@@ -73,7 +74,9 @@ std::string Advice(const Descriptor& type, const std::string& key) {
 
 class Loader {
  public:
-  explicit Loader(absl::string_view name) : name_(name) {}
+  explicit Loader(absl::string_view name, Places* places = nullptr) : name_(name), places_(places) {
+    if (places_ != nullptr) places_->Add("", name_);
+  }
 
   void Fill(const YamlNode& node, absl::string_view path, Message& message) {
     if (node.kind == Kind::kNull) return;  // "key:" alone: all its defaults
@@ -89,6 +92,7 @@ class Loader {
         Complain(key, inner, absl::StrCat("given twice, first in line ", it->second, "; keep one"));
         continue;
       }
+      if (places_ != nullptr) places_->Add(inner, absl::StrCat(name_, ":", key.line));
       const FieldDescriptor* field = message.GetDescriptor()->FindFieldByName(key.scalar);
       if (field == nullptr) {
         Complain(key, inner, absl::StrCat("unknown key; ", Advice(*message.GetDescriptor(), key.scalar)));
@@ -121,6 +125,7 @@ class Loader {
       for (size_t i = 0; i < (list ? node.items.size() : 1); ++i) {
         const YamlNode& item = list ? node.items[i] : node;
         const std::string item_path = list ? absl::StrCat(path, "[", i, "]") : path;
+        if (places_ != nullptr && list) places_->Add(item_path, absl::StrCat(name_, ":", item.line));
         if (field.message_type() != nullptr) {
           Fill(item, item_path, *reflection.AddMessage(&message, &field));
         } else {
@@ -197,6 +202,7 @@ class Loader {
 
   static constexpr size_t kMaxErrors = 50;
   const std::string name_;
+  Places* const places_;
   std::vector<std::string> lines_;
 };
 
@@ -232,9 +238,35 @@ absl::Status LoadYamlList(absl::string_view text, absl::string_view name, size_t
   return loader.ToStatus();
 }
 
-absl::Status LoadFile(const std::string& path, google::protobuf::Message& into) {
+absl::Status LoadFile(const std::string& path, google::protobuf::Message& into, Places* places) {
   SIGNET_ASSIGN_OR_RETURN(const std::string text, fs::ReadFile(path, 1 << 20));
-  return LoadYaml(text, path, into);
+  SIGNET_ASSIGN_OR_RETURN(const YamlNode root, ParseYaml(text, path));
+  Loader loader(path, places);
+  loader.Fill(root, "", into);
+  return loader.ToStatus();
+}
+
+absl::Status Places::Locate(const absl::Status& status) const {
+  if (!absl::IsInvalidArgument(status)) return status;
+  std::vector<std::string> lines;
+  for (const absl::string_view line : absl::StrSplit(status.message(), '\n')) {
+    std::string key(line.substr(0, line.find(':')));
+    auto place = places_.find(key);
+    while (place == places_.end() && !key.empty()) {
+      const size_t end = key.find_last_of(".[");
+      key.resize(end == std::string::npos ? 0 : end);
+      place = places_.find(key);
+    }
+    lines.push_back(place == places_.end() ? std::string(line) : absl::StrCat(place->second, ": ", line));
+  }
+  return absl::InvalidArgumentError(absl::StrJoin(lines, "\n"));
+}
+
+absl::Status AllErrors(const absl::Status& reading, const absl::Status& checking, const Places& places) {
+  const absl::Status located = places.Locate(checking);
+  if (reading.ok()) return located;
+  if (located.ok() || !absl::IsInvalidArgument(reading)) return reading;
+  return absl::InvalidArgumentError(absl::StrCat(reading.message(), "\n", located.message()));
 }
 
 }  // namespace signet::config

@@ -2,7 +2,10 @@
 // (with the nearest known one), wrong type, two members of a oneof, duplicate key, no mapping.
 #pragma once
 
+#include <functional>
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <google/protobuf/message.h>
@@ -17,7 +20,23 @@ namespace signet::config {
 // `name` stands before each line number in the messages. kInvalidArgument, one message a line. Capped at 1 MiB,
 // depth 32; anchors and aliases are refused (a billion laughs).
 absl::Status LoadYaml(absl::string_view text, absl::string_view name, google::protobuf::Message& into);
-absl::Status LoadFile(const std::string& path, google::protobuf::Message& into);
+
+// Where each key stands, "file:line", so that what is found wrong with a value later can still be shown there.
+class Places {
+ public:
+  void Add(absl::string_view key, std::string place) { places_.emplace(key, std::move(place)); }
+  // Puts its place before each line "key: problem" of a kInvalidArgument; a key the file does not have (one that is
+  // missing, say) gets that of the nearest key above it.
+  absl::Status Locate(const absl::Status& status) const;
+
+ private:
+  std::map<std::string, std::string, std::less<>> places_;
+};
+
+// Fills `into` as far as it can even when it fails, so that its values can be checked in the same go.
+absl::Status LoadFile(const std::string& path, google::protobuf::Message& into, Places* places = nullptr);
+// The errors of reading and those of checking what was read, as one status; OK when both are.
+absl::Status AllErrors(const absl::Status& reading, const absl::Status& checking, const Places& places);
 // For a message whose one field is a list of messages: the text may also be a bare list, or one bare item of it.
 absl::Status LoadYamlList(absl::string_view text, absl::string_view name, size_t max_bytes,
                           google::protobuf::Message& into);

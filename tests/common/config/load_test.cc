@@ -160,6 +160,21 @@ TEST(LoadTest, NamesAMissingFile) {
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("server.yaml:1: x: unknown key")));
 }
 
+TEST(LoadTest, ShowsWhereAWrongValueStandsTogetherWithTheErrorsOfReading) {
+  testing::TempDir dir;
+  const std::string file = dir.file("s.yaml");
+  SIGNET_ASSERT_OK(fs::WriteFileAtomically(file, "listn: x\nca:\n  ttl: 5x\nadmin_ids:\n- foo\n"));
+  Server server;
+  Places places;
+  const absl::Status reading = LoadFile(file, server, &places);
+  Errors errors;
+  for (const char* key : {"ca.ttl", "ca.key_type", "admin_ids[0]", "trust_domain"}) errors.Add(key, "is wrong");
+  EXPECT_EQ(AllErrors(reading, errors.ToStatus(), places).message(),
+            absl::StrCat(file, ":1: listn: unknown key; did you mean listen?\n", file, ":3: ca.ttl: is wrong\n", file,
+                         ":2: ca.key_type: is wrong\n", file, ":5: admin_ids[0]: is wrong\n", file,
+                         ": trust_domain: is wrong"));
+}
+
 TEST(ValuesTest, ParsesDurations) {
   Errors errors;
   EXPECT_EQ(ParseDuration("k", "", absl::Seconds(3), errors), absl::Seconds(3));
