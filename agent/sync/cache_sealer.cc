@@ -9,8 +9,9 @@
 namespace signet::agent {
 namespace {
 
-constexpr absl::Duration kShortestRest = absl::Milliseconds(50);
-constexpr int kRestPerWork = 20;  // a twentieth of the time at most goes into writing
+constexpr absl::Duration kShortestRest = absl::Milliseconds(20);
+constexpr int kRestPerWork = 2;  // a third of the time at most goes into writing, on a disk however slow,
+constexpr absl::Duration kRestPerSvid = absl::Milliseconds(2);  // and about a MiB a second is written
 
 }  // namespace
 
@@ -50,12 +51,14 @@ absl::Duration CacheSealer::Run() {
   if (!cache_.ready() || version == sealed_version_) return absl::InfiniteDuration();
   const absl::Duration now = clock_.Steady();
   if (now < not_before_) return not_before_ - now;
+  size_t svids = 0;
   const absl::Status status = sealed_.Write([&] {
     // The position first: a bundle that changes in between is told again after a restart, not left behind.
     SealedState state;
     state.epoch = position_.epoch();
     state.bundle_revisions = position_.revisions();
     state.snapshot = cache_.Snapshot();
+    svids = state.snapshot.svids.size();
     return state;
   });
   if (status.ok()) {
@@ -67,7 +70,8 @@ absl::Duration CacheSealer::Run() {
     SIGNET_LOG(warn, "the sealed cache cannot be written", {{"error", status.message()}});
   }
   const absl::Duration end = clock_.Steady();
-  const absl::Duration rest = std::max(kShortestRest, (end - now) * kRestPerWork);
+  const absl::Duration rest =
+      std::max({kShortestRest, (end - now) * kRestPerWork, static_cast<int64_t>(svids) * kRestPerSvid});
   not_before_ = end + rest;
   return rest;
 }

@@ -1,5 +1,5 @@
 // The seal worker's job: writes the sealed cache after a change. The first change is written at once; then it rests for
-// 50 ms, or twenty times as long as the write took. What was minted in such a rest is not there after a kill -9.
+// 20 ms, longer after a large or slow write. What was minted in such a rest is not there after a kill -9.
 // Not thread-safe: one worker calls Run().
 #pragma once
 

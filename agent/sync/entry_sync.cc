@@ -42,12 +42,15 @@ absl::Duration EntrySync::Run() {
     stream_.reset();
     return absl::InfiniteDuration();  // the mint worker wakes us
   }
-  if (polling_) return RunPoll();
-  if (reopen_.exchange(false) || deps_.clock.Steady() >= reopen_at_) {
+  const absl::Duration now = deps_.clock.Steady();
+  if (reopen_.exchange(false) || now >= reopen_at_) {
     reopen_at_ = absl::InfiniteDuration();
+    rest_until_ = absl::ZeroDuration();
     deps_.client.Reconnect();
     stream_.reset();
   }
+  if (now < rest_until_) return rest_until_ - now;  // woken early
+  if (polling_) return RunPoll();
   if (stream_ == nullptr) {
     listed_.reset();
     stream_ = deps_.client.OpenSync(Hello(), deps_.wake);
@@ -69,6 +72,11 @@ SyncHello EntrySync::Hello() const {
 
 // --- the stream
 // --------------------------------------------------------------------------------------------------------
+
+absl::Duration EntrySync::Rest(absl::Duration time) {
+  rest_until_ = deps_.clock.Steady() + time;
+  return time;
+}
 
 absl::Duration EntrySync::ReadStream() {
   uint64_t seq = 0;
@@ -156,7 +164,7 @@ absl::Duration EntrySync::OnNotice(const SyncMessage& message) {
       return absl::InfiniteDuration();  // the mint worker wakes us
     default:
       deps_.client.MoveOn();
-      return message.delay;  // jittered by the server
+      return Rest(message.delay);  // jittered by the server
   }
 }
 
@@ -164,7 +172,7 @@ absl::Duration EntrySync::OnEnd(const absl::Status& why) {
   stream_.reset();
   deps_.standing.Unsynced();
   if (reopen_) return absl::ZeroDuration();  // its SVID was replaced
-  if (deps_.standing.dead() || absl::IsCancelled(why)) return backoff_.Next();
+  if (deps_.standing.dead() || absl::IsCancelled(why)) return Rest(backoff_.Next());
   if (absl::IsUnimplemented(why)) {
     SIGNET_LOG(info, "the server does not push; asking it instead", {{"every", absl::FormatDuration(kPollEvery)}});
     polling_ = true;
@@ -172,24 +180,23 @@ absl::Duration EntrySync::OnEnd(const absl::Status& why) {
   }
   deps_.standing.Lost(why, "sync");
   deps_.standing.Refused(why);
-  return deps_.client.MoveOn() ? backoff_.Next() : kNextAddress;
+  return Rest(deps_.client.MoveOn() ? backoff_.Next() : kNextAddress);
 }
 
 // --- without a stream
 // --------------------------------------------------------------------------------------------------
 
 absl::Duration EntrySync::RunPoll() {
-  if (reopen_.exchange(false)) deps_.client.Reconnect();
   if (const absl::Status status = Poll(); !status.ok()) {
     polling_ = false;  // what answers next may be able to push
     deps_.standing.Unsynced();
     deps_.standing.Lost(status, "poll");
     deps_.standing.Refused(status);
     deps_.client.MoveOn();
-    return backoff_.Next();
+    return Rest(backoff_.Next());
   }
   Synced();
-  return kPollEvery;
+  return Rest(kPollEvery);
 }
 
 absl::Status EntrySync::Poll() {

@@ -54,6 +54,8 @@ class EntrySync {
   void Close() { stream_.reset(); }
 
  private:
+  // Nothing is asked of the server for so long, whoever wakes us; but for a new SVID of the agent.
+  absl::Duration Rest(absl::Duration time);
   absl::Duration ReadStream();
   absl::Duration OnEnd(const absl::Status& why);
   void OnRevisions(SyncMessage& message);
@@ -76,7 +78,7 @@ class EntrySync {
   std::optional<std::map<std::string, EntryRevision>> listed_;  // from the first revisions to complete
   bool told_status_ = false;
   std::atomic<bool> reopen_ = false;
-  absl::Duration reopen_at_ = absl::InfiniteDuration();  // steady
+  absl::Duration reopen_at_ = absl::InfiniteDuration(), rest_until_ = absl::ZeroDuration();  // steady
 };
 
 }  // namespace signet::agent
