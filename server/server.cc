@@ -53,7 +53,7 @@ constexpr int kTlsFrameBytes = 1024, kReadChunkBytes = 512, kMinReadChunkBytes =
 constexpr int kKeepAliveMs = 2 * 60 * 1000, kKeepAliveTimeoutMs = 20 * 1000, kMinPingMs = 10 * 1000;
 // Against callers who only hold connections: no handshake may last, no connection without a call may stay (an agent has
 // its stream, SPIRE's polls every 5 s), and no connection may pile up calls.
-constexpr int kHandshakeMs = 10 * 1000, kMaxIdleMs = 10 * 60 * 1000, kMaxCallsAConnection = 1000;
+constexpr int kHandshakeMs = 30 * 1000, kMaxIdleMs = 10 * 60 * 1000, kMaxCallsAConnection = 1000;
 
 // Which set of authorities is this server's: made once, kept beside the database.
 absl::StatusOr<std::string> ServerId(const std::string& data_dir) {
