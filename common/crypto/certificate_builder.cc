@@ -25,7 +25,7 @@ constexpr absl::string_view kOidEcdsaSha256 = "\x2a\x86\x48\xce\x3d\x04\x03\x02"
                             kOidEcdsaSha384 = "\x2a\x86\x48\xce\x3d\x04\x03\x03",
                             kOidRsaSha256 = "\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b";
 constexpr size_t kMaxSanBytes = 2048;  // SPIFFE-ID 2.3
-constexpr size_t kMaxCertificateBytes = 16 * 1024;
+constexpr size_t kMaxCertificateBytes = size_t{16} * 1024;
 
 absl::Status Refused(absl::string_view why) {
   return absl::InvalidArgumentError(absl::StrCat("certificate template: ", why));
@@ -119,13 +119,13 @@ void PutExtension(DerWriter& out, absl::string_view oid, bool critical, Body&& b
 // A BIT STRING of named bits: trailing zero bits are left out (X.690 11.2.2). Bit 0 is the highest of the first byte.
 void PutKeyUsage(DerWriter& out, uint16_t bits) {
   std::string bytes(2, '\0');
-  int last = 0;
-  for (int bit = 0; bit < 9; ++bit) {
+  size_t last = 0;
+  for (size_t bit = 0; bit < 9; ++bit) {
     if ((bits & (1 << bit)) == 0) continue;
-    bytes[static_cast<size_t>(bit / 8)] = static_cast<char>(bytes[static_cast<size_t>(bit / 8)] | (0x80 >> (bit % 8)));
+    bytes[bit / 8] = static_cast<char>(bytes[bit / 8] | (0x80 >> (bit % 8)));
     last = bit;
   }
-  bytes.resize(static_cast<size_t>(last / 8 + 1));
+  bytes.resize(last / 8 + 1);
   out.Put(kDerBitString, absl::StrCat(std::string(1, static_cast<char>(7 - last % 8)), bytes));
 }
 
@@ -210,7 +210,7 @@ absl::StatusOr<Certificate> Build(const CertificateTemplate& t, const PublicKey&
     tbs.Nest(DerContextConstructed(3),
              [&] { tbs.Nest(kDerSequence, [&] { PutExtensions(tbs, t, key_id, issuer_key_id); }); });
   });
-  SIGNET_RETURN_IF_ERROR(times);
+  if (!times.ok()) return times;
 
   const std::string to_sign = tbs.Take();
   SIGNET_ASSIGN_OR_RETURN(const std::string signature, sign(algorithm.hash, to_sign));

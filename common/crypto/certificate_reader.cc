@@ -19,7 +19,7 @@ namespace {
 constexpr absl::string_view kOidSubjectKeyId = "\x55\x1d\x0e", kOidKeyUsage = "\x55\x1d\x0f", kOidSan = "\x55\x1d\x11",
                             kOidBasicConstraints = "\x55\x1d\x13", kOidAuthorityKeyId = "\x55\x1d\x23",
                             kOidCommonName = "\x55\x04\x03";
-constexpr size_t kMaxCertificateBytes = 16 * 1024, kMaxExtensions = 64;
+constexpr size_t kMaxCertificateBytes = size_t{16} * 1024, kMaxExtensions = 64;
 
 using Fields = CertificateAccess::Fields;
 

@@ -9,7 +9,7 @@
 namespace signet::crypto {
 namespace {
 
-constexpr size_t kMaxBytes = 16 * 1024;
+constexpr size_t kMaxBytes = size_t{16} * 1024;
 constexpr int kMaxRsaBits = 4096;
 
 // Contents of OBJECT IDENTIFIERs. Signatures: RFC 5758 3.2, RFC 8017 appendix C. Request attributes: RFC 2985 5.4.2.

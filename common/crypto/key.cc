@@ -22,7 +22,7 @@
 namespace signet::crypto {
 namespace {
 
-constexpr size_t kMaxSpkiBytes = 4096, kMaxPrivateKeyBytes = 16 * 1024, kMaxSignatureBytes = 1024;
+constexpr size_t kMaxSpkiBytes = 4096, kMaxPrivateKeyBytes = size_t{16} * 1024, kMaxSignatureBytes = 1024;
 constexpr int kMinRsaBits = 2048, kMaxRsaBits = 8192;
 
 // Contents of OBJECT IDENTIFIER: RFC 5480 2.1.1, RFC 8017 appendix C, RFC 8410 3.

@@ -19,7 +19,7 @@ namespace signet {
 namespace {
 
 constexpr absl::string_view kSuffix = ".pem";
-constexpr size_t kMaxFileBytes = 32 * 1024;
+constexpr size_t kMaxFileBytes = size_t{32} * 1024;
 
 absl::Status CheckFolder(const std::string& folder) {
   struct stat info;
@@ -83,9 +83,9 @@ absl::StatusOr<crypto::PublicKey> DiskKeyManager::GenerateKey(absl::string_view 
     keys_.erase(keys_.find(id));  // should the write below fail, the next try finds no file to set aside
   }
   std::string pem = key.Pkcs8Pem();
-  const absl::Status written = fs::WriteFileAtomically(path, pem);
+  absl::Status written = fs::WriteFileAtomically(path, pem);
   crypto::Cleanse(pem);
-  SIGNET_RETURN_IF_ERROR(written, absl::StrCat("key \"", id, "\""));
+  if (!written.ok()) return WithContext(written, absl::StrCat("key \"", id, "\""));
   crypto::PublicKey public_key = key.public_key();
   MutexLock lock(mutex_);
   keys_.insert_or_assign(std::string(id), std::move(key));

@@ -371,8 +371,9 @@ absl::StatusOr<JwtAuthoritySlot> SlotRotator::Make(JwtKind, const std::string& k
 absl::Status SlotRotator::Save(const std::string& server_id, std::string bytes, BundleChange change) {
   auto done = std::make_shared<std::promise<absl::Status>>();
   std::future<absl::Status> result = done->get_future();
-  journal_store_.SaveJournal(server_id, std::move(bytes), options_.policy.trust_domain, std::move(change),
-                             [done](absl::StatusOr<spiffe::Bundle> bundle) { done->set_value(bundle.status()); });
+  journal_store_.SaveJournal(
+      server_id, std::move(bytes), options_.policy.trust_domain, std::move(change),
+      [done](const absl::StatusOr<spiffe::Bundle>& bundle) { done->set_value(bundle.status()); });
   return result.get();
 }
 
