@@ -9,7 +9,7 @@ CREATE TABLE meta (
 CREATE TABLE entries (
   n              INTEGER PRIMARY KEY,
   id             TEXT NOT NULL UNIQUE,
-  identity       BLOB NOT NULL UNIQUE,  -- SHA-256 over parent, SPIFFE ID and selectors: at most one entry has it
+  identity       BLOB NOT NULL,  -- SHA-256 over parent, SPIFFE ID and selectors
   spiffe_id      TEXT NOT NULL,
   parent_id      TEXT NOT NULL,
   selectors      BLOB NOT NULL,
@@ -27,7 +27,8 @@ CREATE TABLE entries (
   created_at     INTEGER NOT NULL,
   revision       INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX entries_by_spiffe_id ON entries (spiffe_id);
+-- No two entries are the same. With the SPIFFE ID in front, entries made together stand together.
+CREATE UNIQUE INDEX entries_by_spiffe_id ON entries (spiffe_id, identity);
 CREATE INDEX entries_by_parent_id ON entries (parent_id);
 CREATE INDEX entries_by_hint ON entries (hint) WHERE hint <> '';
 CREATE INDEX entries_by_downstream ON entries (n) WHERE downstream = 1;
