@@ -188,10 +188,13 @@ class IdleSync final : public grpc::ClientBidiReactor<signet::server::v1::AgentM
     if (!ok) return;
     if (message_.has_revisions() && message_.revisions().last()) {
       want_.mutable_want()->set_last(true);
-      StartWrite(&want_);
+      if (--before_want_ == 0) StartWrite(&want_);
     }
     if (message_.has_complete()) ++complete_;
     StartRead(&message_);
+  }
+  void OnWriteDone(bool ok) override {
+    if (ok && --before_want_ == 0) StartWrite(&want_);
   }
   void OnDone(const grpc::Status&) override { done_ = true; }
   void Cancel() { context_.TryCancel(); }
@@ -201,6 +204,7 @@ class IdleSync final : public grpc::ClientBidiReactor<signet::server::v1::AgentM
   std::unique_ptr<signet::server::v1::AgentSync::Stub> stub_;
   std::atomic<int>& complete_;
   std::atomic<bool> done_ = false;
+  std::atomic<int> before_want_ = 2;  // the hello is written, the revisions are read
   grpc::ClientContext context_;
   signet::server::v1::AgentMessage hello_, want_;
   signet::server::v1::ServerMessage message_;
