@@ -158,25 +158,26 @@ absl::Status Validate(const WorkloadServiceDeps& deps, const Workload& workload,
 }  // namespace
 
 void FetchJwtSvid(const WorkloadCallers& callers, const grpc::CallbackServerContext& context,
-                  const JWTSVIDRequest& request, JWTSVIDResponse* response, FinishCall finish) {
+                  const JWTSVIDRequest& request, JWTSVIDResponse* response, const FinishCall& finish) {
   absl::Status started = StartFetch(callers, context, request, response, finish);
   if (!started.ok()) finish(started);
 }
 
 void ValidateJwtSvid(const WorkloadCallers& callers, const grpc::CallbackServerContext& context,
-                     const ValidateJWTSVIDRequest& request, ValidateJWTSVIDResponse* response, FinishCall finish) {
+                     const ValidateJWTSVIDRequest& request, ValidateJWTSVIDResponse* response,
+                     const FinishCall& finish) {
   absl::StatusOr<WorkloadPtr> workload = callers.Admit(context);
   if (!workload.ok()) return finish(workload.status());
   if (request.audience().empty()) return finish(absl::InvalidArgumentError("audience must be specified"));
   if (request.svid().empty()) return finish(absl::InvalidArgumentError("svid must be specified"));
   const WorkloadServiceDeps& deps = callers.deps();
-  deps.attestation.Attest(*workload, [&deps, workload = *workload, &request, response,
-                                      finish = std::move(finish)](absl::StatusOr<EvidencePtr> evidence) {
-    if (!evidence.ok()) return finish(evidence.status());
-    absl::Status status = Validate(deps, *workload, **evidence, request, response);
-    if (!status.ok()) response->Clear();
-    finish(std::move(status));
-  });
+  deps.attestation.Attest(
+      *workload, [&deps, workload = *workload, &request, response, finish](absl::StatusOr<EvidencePtr> evidence) {
+        if (!evidence.ok()) return finish(evidence.status());
+        absl::Status status = Validate(deps, *workload, **evidence, request, response);
+        if (!status.ok()) response->Clear();
+        finish(std::move(status));
+      });
 }
 
 }  // namespace signet::agent

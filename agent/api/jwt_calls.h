@@ -21,10 +21,11 @@ using FinishCall = std::function<void(absl::Status)>;
 // One token for each identity of the caller, or for the one it names (WL-17 to WL-19). kInvalidArgument: no audience,
 // an empty one, too many, or a malformed ID; kPermissionDenied: no identity, or not that one; kUnavailable: no server.
 void FetchJwtSvid(const WorkloadCallers& callers, const grpc::CallbackServerContext& context,
-                  const JWTSVIDRequest& request, JWTSVIDResponse* response, FinishCall finish);
+                  const JWTSVIDRequest& request, JWTSVIDResponse* response, const FinishCall& finish);
 
 // Against the bundles of the caller's entries (WL-22, WL-23). kInvalidArgument: a field is empty, or the token is bad.
 void ValidateJwtSvid(const WorkloadCallers& callers, const grpc::CallbackServerContext& context,
-                     const ValidateJWTSVIDRequest& request, ValidateJWTSVIDResponse* response, FinishCall finish);
+                     const ValidateJWTSVIDRequest& request, ValidateJWTSVIDResponse* response,
+                     const FinishCall& finish);
 
 }  // namespace signet::agent

@@ -64,37 +64,21 @@ void UpdateStream::Attest() {
 }
 
 void UpdateStream::OnEvidence(absl::StatusOr<EvidencePtr> evidence) {
-  bool resubscribe = false, pump = false, first = false;
+  if (!evidence.ok()) return OnNoEvidence(evidence.status());
+  bool resubscribe = false, pump = false;
+  uint64_t subscription = 0;
   {
     MutexLock lock(mutex_);
-    first = evidence_ == nullptr;
-    if (evidence.ok()) {
-      resubscribe = first || evidence_->selectors != (*evidence)->selectors;
-      evidence_ = *std::move(evidence);
-      held_back_ = false;
-      if (resubscribe) next_ = nullptr;  // what the other selectors were entitled to
-      if (next_ != nullptr && !busy_) pump = busy_ = true;
+    resubscribe = evidence_ == nullptr || evidence_->selectors != (*evidence)->selectors;
+    evidence_ = *evidence;
+    held_back_ = false;
+    if (resubscribe) {
+      next_ = nullptr;  // what the other selectors were entitled to
+      subscription = ++current_;
     }
+    if (next_ != nullptr && !busy_) pump = busy_ = true;
   }
-  if (!evidence.ok()) {
-    // An attestor that cannot answer now ends no stream that was attested before and is looked at again soon.
-    bool keep = !first && evidence.status().code() == absl::StatusCode::kUnavailable;
-    {
-      MutexLock lock(mutex_);
-      attesting_ = false;
-      keep = keep && !held_back_;
-    }
-    if (!keep) End(evidence.status());
-    return;
-  }
-  if (resubscribe) {
-    spiffe::Selectors selectors;
-    {
-      MutexLock lock(mutex_);
-      selectors = evidence_->selectors;
-    }
-    Subscribe(selectors);
-  }
+  if (resubscribe) Subscribe(subscription, (*evidence)->selectors);
   bool again = false;
   {
     MutexLock lock(mutex_);
@@ -105,7 +89,18 @@ void UpdateStream::OnEvidence(absl::StatusOr<EvidencePtr> evidence) {
   if (again) Attest();
 }
 
-void UpdateStream::Subscribe(const spiffe::Selectors& selectors) {
+void UpdateStream::OnNoEvidence(const absl::Status& status) {
+  bool keep = false;
+  {
+    MutexLock lock(mutex_);
+    attesting_ = false;
+    // An attestor that cannot answer now ends no stream that was attested before; it is looked at again soon.
+    keep = evidence_ != nullptr && !held_back_ && status.code() == absl::StatusCode::kUnavailable;
+  }
+  if (!keep) End(status);
+}
+
+void UpdateStream::Subscribe(uint64_t subscription, const spiffe::Selectors& selectors) {
   std::unique_ptr<SvidCache::Subscription> old;
   {
     MutexLock lock(mutex_);
@@ -113,17 +108,17 @@ void UpdateStream::Subscribe(const spiffe::Selectors& selectors) {
   }
   old.reset();  // may wait for a call of OnUpdate: not under the lock
   std::unique_ptr<SvidCache::Subscription> made =
-      callers_.deps().cache.Subscribe(selectors, [weak = weak_from_this()](UpdatePtr update) {
-        if (auto self = weak.lock()) self->OnUpdate(std::move(update));
+      callers_.deps().cache.Subscribe(selectors, [weak = weak_from_this(), subscription](UpdatePtr update) {
+        if (auto self = weak.lock()) self->OnUpdate(subscription, std::move(update));
       });
   MutexLock lock(mutex_);
   if (!finished_) std::swap(subscription_, made);
 }  // a subscription that came too late ends here
 
-void UpdateStream::OnUpdate(UpdatePtr update) {
+void UpdateStream::OnUpdate(uint64_t subscription, UpdatePtr update) {
   {
     MutexLock lock(mutex_);
-    if (finished_) return;
+    if (finished_ || subscription != current_) return;
     next_ = std::move(update);
     if (busy_ || held_back_) return;
     busy_ = true;

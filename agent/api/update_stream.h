@@ -50,8 +50,9 @@ class UpdateStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 
   void Attest();
   void OnEvidence(absl::StatusOr<EvidencePtr> evidence);
-  void OnUpdate(UpdatePtr update);
-  void Subscribe(const spiffe::Selectors& selectors);
+  void OnNoEvidence(const absl::Status& status);
+  void OnUpdate(uint64_t subscription, UpdatePtr update);
+  void Subscribe(uint64_t subscription, const spiffe::Selectors& selectors);
   // Of who has busy_: writes, finishes, or gives busy_ back.
   void Pump();
   // False: nothing was sent, go on pumping.
@@ -73,6 +74,9 @@ class UpdateStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   EvidencePtr evidence_ ABSL_GUARDED_BY(mutex_);
   UpdatePtr next_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<SvidCache::Subscription> subscription_ ABSL_GUARDED_BY(mutex_);
+  // Counts the subscriptions. An update counts only with the evidence it was subscribed to by: what the selectors
+  // before were entitled to may still be on its way when the process has become another.
+  uint64_t current_ ABSL_GUARDED_BY(mutex_) = 0;
 
   // Of who has busy_.
   SharedMessage sent_;

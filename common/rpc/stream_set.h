@@ -46,7 +46,7 @@ class StreamSet {
   };
 
   // After FinishAll() a stream is ended as soon as it is added.
-  [[nodiscard]] Registration Add(std::shared_ptr<Stream> stream) {
+  [[nodiscard]] Registration Add(const std::shared_ptr<Stream>& stream) {
     absl::Status ended;
     uint64_t id;
     {

@@ -17,6 +17,15 @@ class FakeSvidCache::Handle final : public Subscription {
   Handle(FakeSvidCache& cache, uint64_t id) : cache_(cache), id_(id) {}
   ~Handle() override {
     std::unique_lock lock(cache_.mutex_);
+    auto it = cache_.subscribers_.find(id_);
+    if (it != cache_.subscribers_.end() && cache_.call_late_) {
+      std::string content;
+      UpdatePtr update = cache_.Build(it->second.selectors, &content);
+      std::shared_ptr<const OnUpdate> call = it->second.call;
+      lock.unlock();
+      if (update != nullptr) (*call)(std::move(update));
+      lock.lock();
+    }
     cache_.subscribers_.erase(id_);
     if (std::this_thread::get_id() == cache_.notifier_.get_id()) return;
     cache_.idle_.wait(lock, [this] { return cache_.running_ != id_; });

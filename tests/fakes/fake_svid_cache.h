@@ -2,6 +2,7 @@
 // once every matching entry has an SVID. What it holds are names: an "SVID" is the DER the test gives.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <map>
@@ -32,6 +33,9 @@ class FakeSvidCache final : public agent::SvidCache {
   using Mint =
       std::function<void(agent::EntryPtr, std::vector<std::string>, std::function<void(absl::StatusOr<JwtResult>)>)>;
   void SetMint(Mint mint);
+
+  // From now on each subscription that ends is called once more meanwhile, as by a notifier that was just about to.
+  void SetCallLate(bool late) { call_late_ = late; }
 
   // Several changes as one.
   void Batch(const std::function<void()>& changes);
@@ -70,6 +74,7 @@ class FakeSvidCache final : public agent::SvidCache {
   uint64_t last_id_ = 0, running_ = 0;
   bool ready_ = true, changed_ = false, stopping_ = false;
   int batching_ = 0;
+  std::atomic<bool> call_late_ = false;
   std::thread notifier_;
 };
 

@@ -475,6 +475,17 @@ TEST_F(WorkloadServiceTest, FollowsAProcessToItsNewIdentity) {
   EXPECT_THAT(ids.get(), ElementsAre("spiffe://td/a"));
 }
 
+TEST_F(WorkloadServiceTest, GivesNothingOfTheIdentityBeforeThatComesLate) {  // W4
+  Register("e1", "/a");
+  Register("e2", "/b", "/bin/next");
+  Watch watch(*stub_);
+  EXPECT_THAT(watch.NextIds(), ElementsAre("spiffe://td/a"));
+  cache_.SetCallLate(true);
+  process_->Exec("/bin/next");
+  cache_.SetSvid("e1", "renewed");
+  EXPECT_THAT(watch.NextIds(), ElementsAre("spiffe://td/b"));
+}
+
 TEST_F(WorkloadServiceTest, NoticesAChangeOfSelectorsThatTheCheapLookMisses) {
   Register("e1", "/a");
   Watch watch(*stub_);
