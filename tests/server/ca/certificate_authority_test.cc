@@ -325,18 +325,21 @@ Shape ShapeOf(const crypto::Certificate& c) {
           c.key_usage()};
 }
 
-TEST(CertificateAuthorityTest, PropertyNothingButTheKeyIsTakenFromACsr) {
+// 100 000 requests in four parts, so that each fits a test's time on a busy machine.
+class NothingButTheKey : public ::testing::TestWithParam<unsigned> {};
+
+TEST_P(NothingButTheKey, IsTakenFromACsr) {
   Ca ca;
-  RandomCsr requests(7);
+  RandomCsr requests(GetParam());
   const auto key = crypto::PrivateKey::Generate(crypto::KeyType::kEcP256).value();
   const spiffe::Entry entry = EntryOf("spiffe://example.org/web");
   SIGNET_ASSERT_OK_AND_ASSIGN(const auto first, ca->SignWorkload(entry, key.public_key()));
   const Shape expected = ShapeOf(first.chain[0]);
   int accepted = 0;
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  const int rounds = 5'000;
+  const int rounds = 1'500;
 #else
-  const int rounds = 100'000;
+  const int rounds = 25'000;
 #endif
   for (int i = 0; i < rounds; ++i) {
     const auto csr = crypto::CertificateRequest::ParseAndVerify(requests.Make(key));
@@ -351,6 +354,8 @@ TEST(CertificateAuthorityTest, PropertyNothingButTheKeyIsTakenFromACsr) {
   }
   EXPECT_EQ(accepted, rounds);  // none is malformed: all the oddities are well-formed ones
 }
+
+INSTANTIATE_TEST_SUITE_P(Seeds, NothingButTheKey, ::testing::Values(1u, 2u, 3u, 4u));
 
 }  // namespace
 }  // namespace signet::server
