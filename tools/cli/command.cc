@@ -26,6 +26,30 @@ void PrintError(Context& context, const absl::Status& status) {
   }
 }
 
+// For errors whose verb knew no better.
+absl::string_view NextStepFor(absl::StatusCode code) {
+  switch (code) {
+    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kDeadlineExceeded:
+      return "see that the daemon runs and is reached from here; signet doctor looks through every part";
+    case absl::StatusCode::kUnauthenticated:
+      return "check the address and the clocks, and write the identity and its bundle anew";
+    case absl::StatusCode::kPermissionDenied:
+      return "the caller's SVID needs an entry with --admin, or its ID among the server's admin_ids; or use the admin "
+             "socket";
+    case absl::StatusCode::kResourceExhausted:
+      return "try again a little later";
+    case absl::StatusCode::kUnimplemented:
+      return "this daemon cannot do that yet; signet version tells this program's own version";
+    case absl::StatusCode::kAlreadyExists:
+      return "signet entry list shows what there is; signet entry apply creates or updates";
+    case absl::StatusCode::kInternal:
+      return "the daemon's log says more";
+    default:
+      return "";
+  }
+}
+
 }  // namespace
 
 CLI::App& AddVerb(CLI::App& parent, Context& context, const std::string& name, const std::string& description,
@@ -98,7 +122,8 @@ int Run(std::vector<std::string> arguments, Context& context) {
   const absl::Status status = context.action ? context.action() : absl::InternalError("verb without action");
   context.out.flush();
   if (status.ok()) return 0;
-  PrintError(context, status);
+  const absl::string_view next_step = NextStepFor(status.code());
+  PrintError(context, next_step.empty() ? status : WithNextStep(status, next_step));
   return status.GetPayload(kUsageUrl).has_value() ? 2 : 1;
 }
 

@@ -224,7 +224,9 @@ TEST_F(ServerVerbsTest, AdministratesOverTlsByAnSvid) {
   const Result allowed = RunCli({"entry", "count", "--server", address, "--identity-dir", admin});
   EXPECT_EQ(allowed.code, 0) << allowed.err;
   EXPECT_EQ(allowed.out, "0\n");
-  EXPECT_EQ(RunCli({"entry", "count", "--server", address, "--identity-dir", nobody}).code, 1);
+  const Result refused = RunCli({"entry", "count", "--server", address, "--identity-dir", nobody});
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_THAT(refused.err, HasSubstr("next: the caller's SVID needs an entry with --admin"));
   // A key that others can read is not used.
   chmod((admin + "/svid.0.key").c_str(), 0644);
   const Result open_key = RunCli({"entry", "count", "--server", address, "--identity-dir", admin});
