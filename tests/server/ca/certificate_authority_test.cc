@@ -14,7 +14,9 @@
 #include "server/ca/authority_rotator.h"
 #include "tests/fakes/fake_authority_store.h"
 #include "tests/fakes/fake_clock.h"
+
 #include "tests/testing/run_program.h"
+#include "tests/testing/sanitizers.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_dir.h"
 
@@ -336,11 +338,7 @@ TEST_P(NothingButTheKey, IsTakenFromACsr) {
   SIGNET_ASSERT_OK_AND_ASSIGN(const auto first, ca->SignWorkload(entry, key.public_key()));
   const Shape expected = ShapeOf(first.chain[0]);
   int accepted = 0;
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  const int rounds = 1'500;
-#else
-  const int rounds = 25'000;
-#endif
+  const int rounds = testing::kSanitized ? 1'500 : 25'000;
   for (int i = 0; i < rounds; ++i) {
     const auto csr = crypto::CertificateRequest::ParseAndVerify(requests.Make(key));
     if (!csr.ok()) continue;
