@@ -85,6 +85,14 @@ grpc::ChannelArguments CommonArguments() {
   return arguments;
 }
 
+// A peer that has vanished without a word (F8) is found within six minutes when idle, within 20 s when something was
+// sent to it. Not more often: servers of gRPC's defaults, SPIRE's among them, close on pings closer than five minutes.
+void KeepAlive(grpc::ChannelArguments& arguments) {
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 310'000);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
+  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+}
+
 }  // namespace
 
 std::shared_ptr<grpc::Channel> MakeTlsChannel(const std::string& target, ClientTls tls, Clock& clock) {
@@ -100,7 +108,9 @@ std::shared_ptr<grpc::Channel> MakeTlsChannel(const std::string& target, ClientT
   options.set_check_call_host(false);
   options.set_certificate_verifier(ExternalCertificateVerifier::Create<ServerVerifier>(
       std::move(tls.server_id), std::move(tls.bundle), tls.insecure, clock));
-  return grpc::CreateCustomChannel(target, grpc::experimental::TlsCredentials(options), CommonArguments());
+  grpc::ChannelArguments arguments = CommonArguments();
+  KeepAlive(arguments);
+  return grpc::CreateCustomChannel(target, grpc::experimental::TlsCredentials(options), arguments);
 }
 
 absl::Status FromTlsCall(const grpc::Status& status) {
