@@ -206,6 +206,27 @@ class AgentKillTest(FaultTest):
                     self.system.agent.stop()
 
 
+    def test_killed_at_each_step_of_a_sync_it_ends_where_the_server_is(self):
+        self.system.start()
+        self.system.create_entry("/stays", x509_ttl="10s")
+        self.system.wait_svid("/stays")
+        steps = ("sync.after_mint", "sync.before_ack", "sealed_cache.before_withdraw", "sealed_cache.after_withdraw",
+                 "sealed_cache.before_log_reset")
+        for n, failpoint in enumerate(steps):
+            with self.subTest(failpoint=failpoint):
+                goes = self.system.create_entry(f"/goes/{n}")
+                self.system.wait_svid(f"/goes/{n}")
+                self.system.agent.stop()
+                self.system.agent.spawn(failpoint=f"{failpoint}=kill@1")
+                wait_for("the agent to serve or to die", lambda: not self.system.agent.running() or self.system.fetch(check=False))
+                self.system.signet("entry", "delete", "--id", goes["id"])
+                self.system.create_entry(f"/comes/{n}")
+                wait_for("the failpoint", lambda: (self.system.fetch(check=False), not self.system.agent.running())[1], 40)
+                self.system.agent.start()
+                self.system.wait_svid(f"/comes/{n}")
+                self.assertNotIn(f"spiffe://example.org/goes/{n}", [svid["spiffe_id"] for svid in self.system.fetch()])
+
+
 class DamagedFileTest(FaultTest):
     def assert_refuses_to_start(self, daemon, *words):
         daemon.spawn()
