@@ -4,6 +4,7 @@
 #include <map>
 
 #include <google/protobuf/descriptor.h>
+#include <google/protobuf/stubs/common.h>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
@@ -171,6 +172,9 @@ class Loader {
     };
     switch (field.cpp_type()) {
       case FieldDescriptor::CPPTYPE_STRING:
+        if (!google::protobuf::internal::IsStructurallyValidUTF8(node.scalar)) {
+          return Complain(node, path, "is not valid UTF-8 text");
+        }
         return set(&Reflection::SetString, &Reflection::AddString, node.scalar);
       case FieldDescriptor::CPPTYPE_BOOL:
         if (node.quoted || (node.scalar != "true" && node.scalar != "false")) return Wrong(node, path, "true or false");

@@ -160,6 +160,12 @@ TEST(LoadTest, NamesAMissingFile) {
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("server.yaml:1: x: unknown key")));
 }
 
+TEST(LoadTest, RefusesTextThatIsNotUtf8) {
+  Server server;
+  EXPECT_THAT(LoadYaml("admin_ids: [\"sp\x9f\"]\n", "s.yaml", server),
+              StatusIs(absl::StatusCode::kInvalidArgument, "s.yaml:1: admin_ids[0]: is not valid UTF-8 text"));
+}
+
 TEST(LoadTest, ShowsWhereAWrongValueStandsTogetherWithTheErrorsOfReading) {
   testing::TempDir dir;
   const std::string file = dir.file("s.yaml");
