@@ -298,7 +298,24 @@ class FolderTest(FaultTest):
         self.assertTrue(stat.S_ISSOCK(self.system.admin.stat().st_mode))
         self.system.server.start()
 
-    @unittest.skipUnless(os.getuid() == 0, "mounting a full file system needs root")
+    @unittest.skipUnless(os.getuid() == 0, "NOT RUN: mounting a read-only file system needs root")
+    def test_read_only_data_folder_is_named_and_nothing_is_lost(self):
+        self.system.server.start()
+        kept = self.system.create_entry("/kept", parent="spiffe://example.org/node")["id"]
+        self.system.server.stop()
+        data = self.system.server.data
+        subprocess.run(["mount", "--bind", data, data], check=True)
+        self.addCleanup(subprocess.run, ["umount", "-l", data], check=False, capture_output=True)
+        (data / "addresses.json").unlink()
+        subprocess.run(["mount", "-o", "remount,bind,ro", data], check=True)
+        self.system.server.spawn()
+        self.assertNotEqual(self.system.server.wait_exit(), 0)
+        self.assertIn(str(data), self.system.server.log_text())
+        subprocess.run(["umount", "-l", data], check=True)
+        self.system.server.start()
+        self.assertIn(kept, self.entries())
+
+    @unittest.skipUnless(os.getuid() == 0, "NOT RUN: mounting a full file system needs root")
     def test_full_data_folder_acknowledges_nothing_it_cannot_keep(self):  # F4
         data = self.system.server.data
         data.mkdir(mode=0o700)

@@ -2,6 +2,7 @@
 
 Everything waits on a condition with a bound; nothing sleeps blindly. Failures show the daemons' logs.
 """
+import contextlib
 import json
 import os
 import pathlib
@@ -54,7 +55,8 @@ class Daemon:
             return False
 
     def spawn(self, failpoint=None, environment=None):
-        (self.data / "addresses.json").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (self.data / "addresses.json").unlink()
         variables = dict(os.environ, **(environment or {}))
         variables.pop("SIGNET_FAILPOINT", None)
         if failpoint:
