@@ -25,9 +25,14 @@ class DevTest(unittest.TestCase):
         # A variable that daemons read too must not reach them.
         self.dev = subprocess.Popen([BIN / "signet", "dev", "--dir", self.dir, *options], stdout=self.output, stderr=self.output,
                                     env=dict(os.environ, SIGNET_LISTEN="127.0.0.1:1"))
-        self.addCleanup(self.dev.kill)
+        self.addCleanup(self.end)
         wait_for("signet dev ready", lambda: self.dev.poll() is not None or "Ctrl-C" in self.text(), 30)
         self.assertIsNone(self.dev.poll(), self.text())
+
+    def end(self):
+        self.dev.kill()
+        self.dev.wait(20)
+        wait_for("the daemons to end", lambda: not any(pathlib.Path(f"/proc/{pid}").exists() for pid in self.daemons()))
 
     def text(self):
         return pathlib.Path(self.output.name).read_text(encoding="utf-8")
@@ -63,9 +68,7 @@ class DevTest(unittest.TestCase):
 
     def test_killed_it_takes_its_daemons_along_and_can_be_started_again(self):
         self.start()
-        self.dev.kill()
-        self.dev.wait(20)
-        wait_for("the daemons to end", lambda: not any(pathlib.Path(f"/proc/{pid}").exists() for pid in self.daemons()))
+        self.end()
         self.assertTrue(self.dir.exists())
         self.start()
         self.dev.send_signal(signal.SIGTERM)
