@@ -12,16 +12,12 @@
 #include <string>
 #include <vector>
 
-#include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "server/datastore/completion.h"
 #include "server/datastore/records.h"
 
 namespace signet::server {
-
-template <typename T>
-using Completion = absl::AnyInvocable<void(absl::StatusOr<T>)>;
-using StatusCompletion = absl::AnyInvocable<void(absl::Status)>;
 
 class EntryStore {
  public:

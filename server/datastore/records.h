@@ -38,10 +38,22 @@ struct JoinTokenRecord {
 
 // One position of the change feed: written in the transaction of the change, visible in commit order.
 struct Change {
-  enum class Kind : uint8_t { kEntry = 1, kAgent = 2, kBundle = 3 };
+  enum class Kind : uint8_t {
+    kEntry = 1,
+    kAgent = 2,
+    kBundle = 3,
+    // Records of the token service (token_records.h), by their keys.
+    kIdentity = 4,
+    kIssuer = 5,
+    kResource = 6,
+    kGrant = 7,
+    kTask = 8,
+    kUserRights = 9,  // UserKey
+    kRevocation = 10,  // "<kind number>/<entity>"
+  };
   uint64_t seq = 0;
   Kind kind = Kind::kEntry;
-  std::string key;  // entry id, agent SPIFFE ID, trust domain name; the row it names may be gone by now
+  std::string key;  // entry id, agent SPIFFE ID, trust domain name ...; the row it names may be gone by now
 };
 
 // A page of a list, in the order of the key. `next` is empty at the end, else what to pass as `after`.
