@@ -1,5 +1,6 @@
 // What the datastore holds for the token service, as plain structs. Times are whole seconds. Authority is always stored
-// as expanded atoms, never as scope strings (T9). `rev` is the change feed position at which the record entered (T3).
+// as expanded atoms, never as scope strings (T9). `rev` is the change feed position at which the record entered (T3):
+// of grants and tasks when they were made; of what is replaced as a whole when it was last written.
 #pragma once
 
 #include <cstdint>
@@ -35,10 +36,10 @@ struct IdentityRecord {
 
 // An identity provider trusted for users, never for workloads.
 struct IssuerRecord {
-  std::string url;             // key, exact `iss`
-  std::string jwks_uri;        // https; empty: jwks_json holds the keys
+  std::string url;       // key, exact `iss`
+  std::string jwks_uri;  // https; empty: jwks_json holds the keys
   std::string jwks_json;
-  std::string ca_file;         // PEM roots for fetching; empty: the system's
+  std::string ca_file;  // PEM roots for fetching; empty: the system's
   bool allow_private_address = false;
   std::vector<std::string> audiences;  // reserved for exchange: one must be in the token's `aud` (T2)
   std::string user_claim = "sub";      // stable; email and preferred_username are refused (T7)
@@ -65,11 +66,12 @@ struct ResourceRecord {
   std::string uri;  // key, canonical
   std::string name;
   int64_t version = 1;
-  std::vector<std::string> servers;        // definitions that serve it (T2)
+  std::vector<std::string> servers;         // definitions that serve it (T2)
   std::vector<std::string> default_scopes;  // the declared minimum: what "nothing asked" means
   oauth::MinimumBinding minimum_binding = oauth::MinimumBinding::kDpop;
   absl::Duration token_ttl = absl::Minutes(5);
-  std::vector<std::pair<std::string, std::vector<std::string>>> scopes;  // scope -> actions beside the tools that need it
+  std::vector<std::pair<std::string, std::vector<std::string>>>
+      scopes;  // scope -> actions beside the tools that need it
   std::vector<ToolRecord> tools;
   bool tombstone = false;
   uint64_t rev = 0;
@@ -82,8 +84,8 @@ enum class GrantState : uint8_t { kActive = 1, kRevoked, kVoid };  // kVoid: nee
 struct GrantRecord {
   std::string id;  // key, "g-" and 26 characters, made by the server when empty
   std::string user_issuer, user_subject;
-  std::string identity;             // definition that starts the chain
-  std::vector<std::string> actors;  // definitions allowed on hops after the first (T2)
+  std::string identity;                 // definition that starts the chain
+  std::vector<std::string> actors;      // definitions allowed on hops after the first (T2)
   std::vector<std::string> principals;  // beside administrators: who may create tasks under it (SPIFFE IDs) (T8)
   std::vector<std::string> audiences;   // canonical resource URIs: the consent boundary
   oauth::Atoms atoms;
@@ -104,10 +106,10 @@ struct TaskRecord {
   std::string description, hash;  // hash: "sha-256:" over the stored description, tools, deadline, budget
   oauth::Atoms atoms;             // the task's envelope, expanded from its tools and scopes
   absl::Time deadline;
-  int64_t budget = 0;    // calls; 0: not bounded
-  int64_t reserved = 0;  // calls handed out to tokens (T8)
-  std::string instance;      // bound at first use (T8)
-  std::string root_subject;  // bound at first use: UserKey
+  int64_t budget = 0;                             // calls; 0: not bounded
+  int64_t reserved = 0;                           // calls handed out to tokens (T8)
+  std::string instance;                           // bound at first use (T8)
+  std::string root_subject;                       // bound at first use: UserKey
   absl::Time reauth_at = absl::InfiniteFuture();  // fixed at first use from the IdP's auth_time (T8)
   TaskState state = TaskState::kOpen;
   absl::Time created_at = absl::UnixEpoch();

@@ -21,25 +21,30 @@ class TokenRegistryStore {
  public:
   virtual ~TokenRegistryStore() = default;
 
-  // kAlreadyExists: the SPIFFE ID is or was taken (tombstones count). Starts in the state of the record, draft or active.
+  // kAlreadyExists: the SPIFFE ID is or was taken (tombstones count). Starts in the state of the record, draft or
+  // active.
   virtual void CreateIdentity(IdentityRecord record, absl::Time now, Completion<IdentityRecord> done) = 0;
-  // Everything but state, created_at. kNotFound; kFailedPrecondition retired.
+  // Everything but state, created_at. kNotFound; kFailedPrecondition retired; kAborted when `version` is not 0 and not
+  // the stored one.
   virtual void UpdateIdentity(IdentityRecord record, absl::Time now, Completion<IdentityRecord> done) = 0;
   virtual absl::StatusOr<Page<IdentityRecord>> ListIdentities(const PageRequest& page) = 0;
   virtual absl::StatusOr<IdentityRecord> GetIdentity(const std::string& spiffe_id) = 0;
 
   virtual void PutIssuer(IssuerRecord record, Completion<IssuerRecord> done) = 0;  // creates or replaces
-  virtual void DeleteIssuer(const std::string& url, StatusCompletion done) = 0;
+  virtual void DeleteIssuer(const std::string& url, StatusCompletion done) = 0;    // kNotFound
+  virtual absl::StatusOr<IssuerRecord> GetIssuer(const std::string& url) = 0;
   virtual absl::StatusOr<Page<IssuerRecord>> ListIssuers(const PageRequest& page) = 0;
 
   // Creates or replaces; tools that are missing in the new record become tombstones, and a tombstoned name or URI is
-  // kAlreadyExists (T9). Lowering minimum_binding or a tool's risk sets the active grants that touch it to kVoid, in the
-  // same transaction (T9).
+  // kAlreadyExists (T9). Lowering minimum_binding or a tool's risk sets the active grants that touch it to kVoid, in
+  // the same transaction (T9).
   virtual void PutResource(ResourceRecord record, Completion<ResourceRecord> done) = 0;
-  virtual void DeleteResource(const std::string& uri, StatusCompletion done) = 0;  // to a tombstone
+  virtual void DeleteResource(const std::string& uri, StatusCompletion done) = 0;  // to a tombstone; kNotFound
+  virtual absl::StatusOr<ResourceRecord> GetResource(const std::string& uri) = 0;  // tombstones too, as in lists
   virtual absl::StatusOr<Page<ResourceRecord>> ListResources(const PageRequest& page) = 0;
 
   virtual void CreateGrant(GrantRecord record, absl::Time now, Completion<GrantRecord> done) = 0;
+  virtual absl::StatusOr<GrantRecord> GetGrant(const std::string& id) = 0;
   virtual absl::StatusOr<Page<GrantRecord>> ListGrants(const PageRequest& page) = 0;
 
   virtual void CreateTask(TaskRecord record, absl::Time now, Completion<TaskRecord> done) = 0;
@@ -47,6 +52,7 @@ class TokenRegistryStore {
   virtual absl::StatusOr<Page<TaskRecord>> ListTasks(const PageRequest& page) = 0;
 
   virtual void PutUserRights(UserRightsRecord record, Completion<UserRightsRecord> done) = 0;
+  virtual absl::StatusOr<UserRightsRecord> GetUserRights(const std::string& issuer, const std::string& subject) = 0;
   virtual absl::StatusOr<Page<UserRightsRecord>> ListUserRights(const PageRequest& page) = 0;
 };
 
@@ -61,13 +67,17 @@ struct RevokeChange {
 class RevocationStore {
  public:
   virtual ~RevocationStore() = default;
-  // Completes with the feed position. Idempotent: a second one raises the position.
+  // Completes with the last feed position of the change, which memory must have applied before it holds; the
+  // revocation's own `seq` comes first. Idempotent: a second one raises the position. With identity_state: kNotFound;
+  // kFailedPrecondition when it is retired, or suspends a draft.
   virtual void Revoke(RevokeChange change, absl::Time now, Completion<uint64_t> done) = 0;
   // Reusable kinds only: issuance is allowed again; with kIdentity the identity becomes active and its entries come
   // back. kNotFound nothing to undo; kFailedPrecondition retired, or an absolute kind.
-  virtual void Reinstate(oauth::EntityKind kind, const std::string& entity, absl::Time now, Completion<uint64_t> done) = 0;
+  virtual void Reinstate(oauth::EntityKind kind, const std::string& entity, absl::Time now,
+                         Completion<uint64_t> done) = 0;
   // draft -> active only.
   virtual void ActivateIdentity(const std::string& spiffe_id, absl::Time now, Completion<IdentityRecord> done) = 0;
+  virtual absl::StatusOr<oauth::Revocation> GetRevocation(oauth::EntityKind kind, const std::string& entity) = 0;
   virtual absl::StatusOr<Page<oauth::Revocation>> ListRevocations(const PageRequest& page) = 0;
   // Absolute revocations older than this can kill nothing that still lives (longest token life); the number dropped.
   virtual void PruneRevocations(absl::Time older_than, Completion<size_t> done) = 0;
@@ -78,13 +88,13 @@ struct Consume {
   std::vector<std::pair<std::string, absl::Time>> once;  // used up until then; kAlreadyExists when used before
   struct Budget {
     std::string task;
-    int64_t calls = 0;             // reserved; kResourceExhausted when fewer are left
-    std::string instance, root_subject;  // bind at first use; kPermissionDenied when bound to another
-    absl::Time reauth_at;                // kept at first use, never raised
+    int64_t calls = 0;                              // reserved; kResourceExhausted when fewer are left
+    std::string instance, root_subject;             // bind at first use; kPermissionDenied when bound to another
+    absl::Time reauth_at = absl::InfiniteFuture();  // kept at first use, never raised
   };
-  std::optional<Budget> budget;
+  std::optional<Budget> budget;  // kNotFound no such task; kFailedPrecondition it is closed
   std::optional<RefreshRecord> new_refresh;
-  std::optional<std::string> spend_refresh;  // hash; kNotFound unknown; kAlreadyExists used before (reuse)
+  std::optional<std::string> spend_refresh;  // hash; kNotFound unknown or expired; kAlreadyExists used before (reuse)
   std::string successor, successor_for;      // kept with the spent one
   std::vector<AuditRecord> audit;            // appended; kAborted when seq does not follow (another writer)
 };

@@ -166,6 +166,14 @@ absl::Status StoreFeedApplier::ApplyChanges(const std::vector<Change>& changes) 
         Append(update.bundles, name, store_.GetBundle(name), status);
         break;
       }
+      case Change::Kind::kIdentity:
+      case Change::Kind::kIssuer:
+      case Change::Kind::kResource:
+      case Change::Kind::kGrant:
+      case Change::Kind::kTask:
+      case Change::Kind::kUserRights:
+      case Change::Kind::kRevocation:
+        break;
     }
   }
   SIGNET_RETURN_IF_ERROR(status);
