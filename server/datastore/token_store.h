@@ -2,12 +2,14 @@
 // write of a record that others hold in memory adds its change feed row in the same transaction.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "server/datastore/completion.h"
 #include "server/datastore/records.h"
@@ -83,6 +85,17 @@ class RevocationStore {
   virtual void PruneRevocations(absl::Time older_than, Completion<size_t> done) = 0;
 };
 
+// The next record of this server's audit chain. Its place is known only inside the transaction, where it is written last:
+// whatever else of it is refused leaves no gap, and records that wait together are chained in their order.
+struct AuditAppend {
+  std::string server_id;
+  uint64_t epoch = 0;
+  std::string txn;  // may be empty
+  // The body for this place: `seq` is 1 when the chain is empty, `previous` the raw hash of the record before (empty at
+  // 1). Pure and quick; runs on the writer's thread. The store hashes what it returns.
+  std::function<std::string(uint64_t seq, absl::string_view previous)> body;
+};
+
 // What minting one token takes, in one transaction with its audit record: all or nothing (T3, T8, T10).
 struct Consume {
   std::vector<std::pair<std::string, absl::Time>> once;  // used up until then; kAlreadyExists when used before
@@ -94,9 +107,9 @@ struct Consume {
   };
   std::optional<Budget> budget;  // kNotFound no such task; kFailedPrecondition it is closed
   std::optional<RefreshRecord> new_refresh;
-  std::optional<std::string> spend_refresh;  // hash; kNotFound unknown or expired; kAlreadyExists used before (reuse)
+  std::optional<std::string> spend_refresh;  // hash; kNotFound unknown or expired; kAborted used before (reuse)
   std::string successor, successor_for;      // kept with the spent one
-  std::vector<AuditRecord> audit;            // appended; kAborted when seq does not follow (another writer)
+  std::optional<AuditAppend> audit;
 };
 
 class TokenUseStore {
