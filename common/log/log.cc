@@ -124,8 +124,12 @@ absl::Status ParseLevel(absl::string_view name, Level& level) {
 absl::string_view LevelName(Level level) { return kLevelNames[static_cast<size_t>(level)]; }
 
 void Init(absl::string_view program, Level level, Format format) {
+  TheState().program = std::string(program);
+  Configure(level, format);
+}
+
+void Configure(Level level, Format format) {
   State& state = TheState();
-  state.program = std::string(program);
   state.format = format;
   state.launch = level;
   state.level = level;

@@ -20,9 +20,11 @@ absl::string_view LevelName(Level level);
 enum class Format { kText, kJson };
 // Once, at start, to stderr. Before it, lines go to stderr as text at info.
 void Init(absl::string_view program, Level level, Format format);
+// When the configuration is read anew: from then on as if Init had got these.
+void Configure(Level level, Format format);
 void SetLevel(Level level);
 Level GetLevel();
-Level LaunchLevel();  // the level given to Init: what ResetLogLevel returns to
+Level LaunchLevel();  // the level of the configuration: what ResetLogLevel returns to
 
 struct Field {
   template <typename T>
@@ -41,8 +43,7 @@ void Write(Level level, absl::string_view event, std::initializer_list<Field> fi
 #define SIGNET_LOG_LEVEL_warn ::signet::log::Level::kWarn
 #define SIGNET_LOG_LEVEL_error ::signet::log::Level::kError
 // The fields are evaluated only when the level is on.
-#define SIGNET_LOG(level, ...)                                     \
-  do {                                                             \
-    if (::signet::log::Enabled(SIGNET_LOG_LEVEL_##level))          \
-      ::signet::log::Write(SIGNET_LOG_LEVEL_##level, __VA_ARGS__); \
+#define SIGNET_LOG(level, ...)                                                                                         \
+  do {                                                                                                                 \
+    if (::signet::log::Enabled(SIGNET_LOG_LEVEL_##level)) ::signet::log::Write(SIGNET_LOG_LEVEL_##level, __VA_ARGS__); \
   } while (false)
