@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -22,6 +23,8 @@
 #include "agent/sync/synchronizer.h"
 #include "agent/workloadattestor/attestation.h"
 #include "agent/workloadattestor/registry.h"
+#include "common/concurrency/latest_value.h"
+#include "common/config/reload.h"
 #include "common/daemon/daemon.h"
 #include "common/fs/atomic_file.h"
 #include "common/log/log.h"
@@ -39,6 +42,8 @@ namespace signet::agent {
 namespace {
 
 constexpr absl::string_view kWorkloadApi = "SpiffeWorkloadAPI";
+constexpr absl::string_view kReloadable[] = {"log", "workload_attestors", "node_attestor"};
+
 // The owner of the daemon and root; the folder's mode says the same once more.
 absl::StatusOr<std::shared_ptr<const rpc::UnixConnection>> AdmitOperator(int, const rpc::UnixConnection& caller) {
   if (caller.uid != 0 && caller.uid != geteuid()) {
@@ -85,6 +90,7 @@ struct Agent::Parts {
   absl::Status BuildWorkloadSocket();
   absl::Status BuildAdminSocket();
   absl::Status BuildHttp();
+  absl::Status Reload(const AgentOptions& wanted);
   void Shutdown(absl::Duration grace);
 
   const AgentOptions options;
@@ -96,13 +102,14 @@ struct Agent::Parts {
   Metrics metrics{registry};
   telemetry::Health health;
   Addresses addresses;
+  config::Agent reloaded = options.config;  // the last configuration that was taken up
   bool down = false;
 
   std::unique_ptr<MemorySvidCache> cache;
   std::unique_ptr<AgentStore> store;
   std::unique_ptr<AgentIdentity> identity;
   std::unique_ptr<SealedCache> sealed;
-  std::unique_ptr<NodeAttestor> node_attestor;
+  LatestValue<std::unique_ptr<NodeAttestor>> node_attestor;
   std::unique_ptr<ServerClient> client;
   std::unique_ptr<Synchronizer> synchronizer;
   std::unique_ptr<Attestation> attestation;
@@ -136,10 +143,11 @@ absl::Status Agent::Parts::BuildSync() {
   if (options.sealed_cache) {
     SIGNET_ASSIGN_OR_RETURN(sealed, SealedCache::Open(options.data_dir, options.trust_domain, clock));
   }
-  node_attestor = std::move(deps.node_attestor);
-  if (node_attestor == nullptr) {
-    SIGNET_ASSIGN_OR_RETURN(node_attestor, MakeNodeAttestor(options.node_attestor));
+  std::unique_ptr<NodeAttestor> attestor = std::move(deps.node_attestor);
+  if (attestor == nullptr) {
+    SIGNET_ASSIGN_OR_RETURN(attestor, MakeNodeAttestor(options.node_attestor));
   }
+  node_attestor.Set(std::move(attestor));
   client = std::move(deps.client);
   if (client == nullptr) {
     client = ServerClient::Create({.addresses = options.server_addresses,
@@ -151,7 +159,7 @@ absl::Status Agent::Parts::BuildSync() {
                                   clock);
   }
   synchronizer = std::make_unique<Synchronizer>(Synchronizer::Deps{
-      options.trust_domain, *cache, *client, *identity, node_attestor.get(), sealed.get(), clock, metrics, health,
+      options.trust_domain, *cache, *client, *identity, node_attestor, sealed.get(), clock, metrics, health,
       [this] { return FirstTrust(options.trust_source, options.trust_domain, [this] { return client->GetBundle(); }); },
       [this](absl::Status why) {
         if (deps.on_fatal) deps.on_fatal(std::move(why));
@@ -185,11 +193,11 @@ absl::Status Agent::Parts::BuildWorkloadSocket() {
 }
 
 absl::Status Agent::Parts::BuildAdminSocket() {
-  SIGNET_ASSIGN_OR_RETURN(admin.front, rpc::UnixFront::Create({.path = options.admin_socket,
-                                                               .socket_mode = 0600,
-                                                               .directory_mode = 0700,
-                                                               .max_connections_per_uid = 128},
-                                                              AdmitOperator));
+  SIGNET_ASSIGN_OR_RETURN(
+      admin.front,
+      rpc::UnixFront::Create(
+          {.path = options.admin_socket, .socket_mode = 0600, .directory_mode = 0700, .max_connections_per_uid = 128},
+          AdmitOperator));
   addresses.admin = options.admin_socket;
   admin.services.push_back(MakeDebugService({*cache, clock, [this] {
                                                const auto svid = identity->svid();
@@ -219,6 +227,25 @@ absl::Status Agent::Parts::BuildHttp() {
   return absl::OkStatus();
 }
 
+absl::Status Agent::Parts::Reload(const AgentOptions& wanted) {
+  // First all that can fail ...
+  SIGNET_RETURN_IF_ERROR(CheckNodeAttestorFiles(wanted.node_attestor));
+  SIGNET_ASSIGN_OR_RETURN(std::unique_ptr<NodeAttestor> node, MakeNodeAttestor(wanted.node_attestor));
+  SIGNET_ASSIGN_OR_RETURN(std::vector<std::unique_ptr<WorkloadAttestor>> workloads,
+                          MakeWorkloadAttestors(wanted.workload_attestors, clock));
+  // ... then what cannot; `kReloadable` says whose settings are taken up. Attestors read their files at each use: only
+  // new settings are a reason to replace them, and to forget what they have found out.
+  log::Configure(wanted.log_level, wanted.log_format);
+  const config::Agent& now = wanted.config;
+  if (!config::Differences(reloaded.node_attestor(), now.node_attestor()).empty()) node_attestor.Set(std::move(node));
+  if (!config::Differences(reloaded.workload_attestors(), now.workload_attestors()).empty()) {
+    attestation->Use(std::move(workloads));
+  }
+  config::LogReloaded(options.config, reloaded, now, kReloadable);
+  reloaded = now;
+  return absl::OkStatus();
+}
+
 void Agent::Parts::Shutdown(absl::Duration grace) {
   if (std::exchange(down, true)) return;
   health.SetUnready("agent", "stopping");
@@ -242,6 +269,7 @@ Agent::Agent(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 Agent::~Agent() = default;
 
 const Addresses& Agent::addresses() const { return parts_->addresses; }
+absl::Status Agent::Reload(const AgentOptions& wanted) { return parts_->Reload(wanted); }
 void Agent::Shutdown(absl::Duration grace) { parts_->Shutdown(grace); }
 
 }  // namespace signet::agent

@@ -1,7 +1,7 @@
 // signet-agent as an object: owns everything in build order, destroyed in reverse. Open this first.
-//   main.cc -> OptionsFromConfig (config.h) -> Agent::Create -> wait for a signal or a fatal end -> Shutdown
+//   main.cc -> OptionsFromConfig (config.h) -> Agent::Create -> wait for a signal or a fatal end -> Reload, Shutdown
 // Create binds and serves, from the sealed cache when there is one: it does not wait for a server. addresses() tells
-// where (port 0 is allowed everywhere). Create, Shutdown and the destructor are called from one thread.
+// where (port 0 is allowed everywhere). Create, Reload, Shutdown and the destructor are called from one thread.
 #pragma once
 
 #include <functional>
@@ -38,6 +38,9 @@ class Agent {
   ~Agent();
 
   const Addresses& addresses() const;
+  // SIGHUP: takes up what can change while it runs (log, workload_attestors, node_attestor) and names in the log what
+  // cannot. kInvalidArgument, "key: problem" a line each: nothing has changed. Blocks on files.
+  absl::Status Reload(const AgentOptions& wanted);
   // Unready, streams ended with Unavailable, calls given `grace` to end, then nothing listens. Idempotent.
   void Shutdown(absl::Duration grace = absl::Seconds(5));
 

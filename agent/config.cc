@@ -112,6 +112,7 @@ absl::StatusOr<AgentOptions> OptionsFromConfig(const config::Agent& c) {
       .allowed_foreign_jwt_claims = {c.allowed_foreign_jwt_claims().begin(), c.allowed_foreign_jwt_claims().end()},
       .node_attestor = c.node_attestor(),
       .workload_attestors = c.workload_attestors(),
+      .config = c,
   };
   if (o.data_dir.front() != '/') errors.Add("data_dir", "must be an absolute path");
   if (o.http_listen == "off") o.http_listen.clear();

@@ -31,6 +31,8 @@ struct AgentOptions {
   config::AgentNodeAttestor node_attestor;
   config::WorkloadAttestors workload_attestors;
 
+  config::Agent config;  // as it was given: what a reload compares
+
   std::vector<std::string> warnings;  // legal, but probably not meant
 };
 

@@ -13,7 +13,10 @@
 #include "agent/agent.h"
 #include "agent/api/workload_server.h"
 #include "agent/config.h"
+#include "agent/nodeattestor/registry.h"
+#include "agent/workloadattestor/registry.h"
 #include "common/config/load.h"
+#include "common/config/reload.h"
 #include "common/daemon/daemon.h"
 #include "common/log/log.h"
 #include "common/rpc/tls_setup.h"
@@ -52,9 +55,8 @@ void AddFlags(CLI::App& app, Flags& flags) {
       ->envname("SIGNET_JOIN_TOKEN_FILE");
 }
 
-absl::StatusOr<AgentOptions> LoadOptions(const Flags& flags) {
+absl::StatusOr<AgentOptions> LoadOptions(const Flags& flags, config::Places& places) {
   config::Agent config;
-  config::Places places;
   const absl::Status reading = config::LoadFile(flags.config, config, &places);
   const auto beat = [](const std::string& flag, std::string* value) {
     if (!flag.empty()) *value = flag;
@@ -88,13 +90,25 @@ int Complain(const absl::Status& status) {
   return usage ? kWrongUse : kFailed;
 }
 
+// What the registries of the attestors would say, and the files that must be there.
+absl::Status CheckAttestors(const AgentOptions& options) {
+  SystemClock clock;
+  SIGNET_RETURN_IF_ERROR(MakeWorkloadAttestors(options.workload_attestors, clock).status());
+  return CheckNodeAttestorFiles(options.node_attestor);
+}
+
 int Validate(const Flags& flags) {
-  const absl::StatusOr<AgentOptions> options = LoadOptions(flags);
+  config::Places places;
+  const absl::StatusOr<AgentOptions> options = LoadOptions(flags, places);
   if (!options.ok()) {
     Complain(options.status());
     return kWrongUse;
   }
   for (const std::string& warning : options->warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());
+  if (const absl::Status status = places.Locate(CheckAttestors(*options)); !status.ok()) {
+    Complain(status);
+    return kWrongUse;
+  }
   std::printf("%s is valid\n", flags.config.c_str());
   return 0;
 }
@@ -119,15 +133,19 @@ class FatalEnd {
   std::optional<absl::Status> why_;
 };
 
-void Reload(const Flags& flags) {
-  const absl::StatusOr<AgentOptions> options = LoadOptions(flags);
-  if (!options.ok()) {
-    SIGNET_LOG(error, "reload refused, everything stays as it is", {{"error", options.status().message()}});
-    return;
+void LogWarnings(const AgentOptions& options) {
+  for (const std::string& warning : options.warnings) SIGNET_LOG(warn, "configuration", {{"warning", warning}});
+}
+
+// SIGHUP.
+void Reload(const Flags& flags, Agent& agent) {
+  config::Places places;
+  const absl::StatusOr<AgentOptions> options = LoadOptions(flags, places);
+  if (!options.ok()) return config::LogNotReloaded(options.status());
+  if (const absl::Status status = agent.Reload(*options); !status.ok()) {
+    return config::LogNotReloaded(places.Locate(status));
   }
-  log::SetLevel(options->log_level);
-  SIGNET_LOG(info, "reloaded",
-             {{"log_level", log::LevelName(options->log_level)}, {"unchanged_until_restart", "all other settings"}});
+  LogWarnings(*options);
 }
 
 int Run(const Flags& flags) {
@@ -135,13 +153,14 @@ int Run(const Flags& flags) {
   daemon::BlockSignals();
   PrepareGrpcForManyConnections();
   rpc::PrepareProcess();
-  absl::StatusOr<AgentOptions> options = LoadOptions(flags);
+  config::Places places;
+  absl::StatusOr<AgentOptions> options = LoadOptions(flags, places);
   if (!options.ok()) {
     Complain(options.status());
     return kWrongUse;
   }
   log::Init("signet-agent", options->log_level, options->log_format);
-  for (const std::string& warning : options->warnings) SIGNET_LOG(warn, "configuration", {{"warning", warning}});
+  LogWarnings(*options);
 
   FatalEnd fatal;
   AgentDeps deps;
@@ -157,7 +176,7 @@ int Run(const Flags& flags) {
   while (!fatal.Get().has_value()) {
     const daemon::Event event = daemon::WaitForEvent();
     if (event == daemon::Event::kStop) break;
-    if (event == daemon::Event::kReload) Reload(flags);
+    if (event == daemon::Event::kReload) Reload(flags, **agent);
   }
   daemon::Notify("STOPPING=1");
   (*agent)->Shutdown();

@@ -97,6 +97,7 @@ absl::StatusOr<ServerOptions> OptionsFromConfig(const config::Server& c) {
       .datastore = c.datastore(),
       .key_manager = c.key_manager(),
       .node_attestors = c.node_attestors(),
+      .config = c,
       .warnings = {}};
   if (o.data_dir.front() != '/') errors.Add("data_dir", "must be an absolute path");
   CheckAddress("listen", o.listen, errors);

@@ -33,6 +33,7 @@ struct ServerOptions {
   config::KeyManager key_manager;
   config::ServerNodeAttestors node_attestors;
 
+  config::Server config;              // as it was given: what a reload compares
   std::vector<std::string> warnings;  // legal, but probably not meant
 };
 

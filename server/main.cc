@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/config/load.h"
+#include "common/config/reload.h"
 #include "common/crypto/certificate.h"
 #include "common/daemon/daemon.h"
 #include "common/fs/atomic_file.h"
@@ -42,9 +43,8 @@ void AddFlags(CLI::App& command, Flags& flags) {
   option("--log-format", flags.log_format, "SIGNET_LOG_FORMAT", "text or json");
 }
 
-absl::StatusOr<ServerOptions> Load(const Flags& flags) {
+absl::StatusOr<ServerOptions> Load(const Flags& flags, config::Places& places) {
   config::Server config;
-  config::Places places;
   const absl::Status reading = config::LoadFile(flags.config, config, &places);
   if (!flags.trust_domain.empty()) config.set_trust_domain(flags.trust_domain);
   if (!flags.data_dir.empty()) config.set_data_dir(flags.data_dir);
@@ -70,13 +70,14 @@ absl::Status CheckFiles(const ServerOptions& options) {
 }
 
 int Validate(const Flags& flags) {
-  const absl::StatusOr<ServerOptions> options = Load(flags);
+  config::Places places;
+  const absl::StatusOr<ServerOptions> options = Load(flags, places);
   if (!options.ok()) {
     std::cerr << options.status().message() << "\n";
     return kWrongUsage;
   }
   for (const std::string& warning : options->warnings) std::cerr << "warning: " << warning << "\n";
-  if (const absl::Status status = CheckFiles(*options); !status.ok()) {
+  if (const absl::Status status = places.Locate(CheckFiles(*options)); !status.ok()) {
     std::cerr << status.message() << "\n";
     return kWrongUsage;
   }
@@ -84,28 +85,32 @@ int Validate(const Flags& flags) {
   return kOk;
 }
 
-// SIGHUP: what can change while the server runs, and a word on what cannot.
-void Reload(const Flags& flags) {
-  const absl::StatusOr<ServerOptions> options = Load(flags);
-  if (!options.ok()) {
-    SIGNET_LOG(error, "configuration not reloaded, the old one stays", {{"error", options.status().message()}});
-    return;
+void LogWarnings(const ServerOptions& options) {
+  for (const std::string& warning : options.warnings) SIGNET_LOG(warn, "configuration", {{"warning", warning}});
+}
+
+// SIGHUP.
+void Reload(const Flags& flags, Server& server) {
+  config::Places places;
+  const absl::StatusOr<ServerOptions> options = Load(flags, places);
+  if (!options.ok()) return config::LogNotReloaded(options.status());
+  if (const absl::Status status = server.Reload(*options); !status.ok()) {
+    return config::LogNotReloaded(places.Locate(status));
   }
-  log::SetLevel(options->log_level);
-  SIGNET_LOG(info, "log level reloaded; everything else takes a restart",
-             {{"level", log::LevelName(options->log_level)}});
+  LogWarnings(*options);
 }
 
 int Run(const Flags& flags) {
   daemon::ProtectMemory();
   daemon::BlockSignals();
-  absl::StatusOr<ServerOptions> options = Load(flags);
+  config::Places places;
+  absl::StatusOr<ServerOptions> options = Load(flags, places);
   if (!options.ok()) {
     std::cerr << options.status().message() << "\n";
     return kWrongUsage;
   }
   log::Init("signet-server", options->log_level, options->log_format);
-  for (const std::string& warning : options->warnings) SIGNET_LOG(warn, "configuration", {{"warning", warning}});
+  LogWarnings(*options);
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Create(*std::move(options));
   if (!server.ok()) {
     SIGNET_LOG(error, "not started", {{"error", server.status().message()}});
@@ -115,7 +120,7 @@ int Run(const Flags& flags) {
   for (;;) {
     switch (daemon::WaitForEvent()) {
       case daemon::Event::kReload:
-        Reload(flags);
+        Reload(flags, **server);
         break;
       case daemon::Event::kStop:
         daemon::Notify("STOPPING=1");

@@ -13,6 +13,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "common/concurrency/executor.h"
+#include "common/concurrency/latest_value.h"
+#include "common/config/reload.h"
 #include "common/crypto/random.h"
 #include "common/daemon/daemon.h"
 #include "common/fs/atomic_file.h"
@@ -55,6 +57,8 @@ constexpr int kKeepAliveMs = 2 * 60 * 1000, kKeepAliveTimeoutMs = 20 * 1000, kMi
 // its stream, SPIRE's polls every 5 s), and no connection may pile up calls.
 constexpr int kHandshakeMs = 30 * 1000, kMaxIdleMs = 10 * 60 * 1000, kMaxCallsAConnection = 1000;
 
+constexpr absl::string_view kReloadable[] = {"log", "node_attestors", "admin_ids"};
+
 // Which set of authorities is this server's: made once, kept beside the database.
 absl::StatusOr<std::string> ServerId(const std::string& data_dir) {
   const std::string path = absl::StrCat(data_dir, "/server-id");
@@ -92,6 +96,8 @@ struct Server::Parts {
   absl::Status BuildState();
   absl::Status BuildApi();
   absl::Status Listen();
+  absl::Status Reload(const ServerOptions& wanted);
+  NodeAttestorDeps attestor_deps() { return {options.policy.trust_domain, *store, *attesting, clock}; }
   net::HttpResponse AnswerHttp(absl::string_view path);
   void CheckStore();
   void Drain();
@@ -112,7 +118,7 @@ struct Server::Parts {
   std::unique_ptr<FeedApplier> applier;
   std::unique_ptr<ServerSvid> svid;
   std::unique_ptr<Executor> attesting;
-  std::vector<std::unique_ptr<NodeAttestor>> attestors;
+  LatestValue<NodeAttestors> attestors;
 
   // API.
   std::unique_ptr<rpc::UnixFront> front;
@@ -132,6 +138,7 @@ struct Server::Parts {
   std::unique_ptr<Worker> store_check;
 
   Addresses addresses;
+  config::Server reloaded = options.config;  // the last configuration that was taken up
   bool down = false;
 };
 
@@ -167,8 +174,8 @@ absl::Status Server::Parts::BuildState() {
   SIGNET_ASSIGN_OR_RETURN(applier, FeedApplier::Create(*store, *index, clock), "datastore");
   SIGNET_ASSIGN_OR_RETURN(svid, ServerSvid::Create(*ca, *index, health, clock));
   attesting = std::make_unique<Executor>(Executor::Options{"attest", 2, 1024});
-  SIGNET_ASSIGN_OR_RETURN(
-      attestors, MakeNodeAttestors(options.node_attestors, {options.policy.trust_domain, *store, *attesting, clock}));
+  SIGNET_ASSIGN_OR_RETURN(NodeAttestors made, MakeNodeAttestors(options.node_attestors, attestor_deps()));
+  attestors.Set(std::move(made));
   return absl::OkStatus();
 }
 
@@ -260,6 +267,18 @@ absl::Status Server::Parts::Listen() {
   return absl::OkStatus();
 }
 
+absl::Status Server::Parts::Reload(const ServerOptions& wanted) {
+  // First all that can fail. Certificates from files are read here, beside the attestors' roots.
+  SIGNET_ASSIGN_OR_RETURN(NodeAttestors made, MakeNodeAttestors(wanted.node_attestors, attestor_deps()));
+  // From here on nothing fails, and `kReloadable` says whose settings are taken up.
+  log::Configure(wanted.log_level, wanted.log_format);
+  attestors.Set(std::move(made));
+  authorizer->SetAdminIds(wanted.admin_ids);
+  config::LogReloaded(options.config, reloaded, wanted.config, kReloadable);
+  reloaded = wanted.config;
+  return absl::OkStatus();
+}
+
 net::HttpResponse Server::Parts::AnswerHttp(absl::string_view path) {
   if (path == "/livez") return {200, "text/plain; charset=utf-8", "ok\n"};
   if (path == "/readyz") return {health.ready() ? 200 : 503, "application/json", health.Json()};
@@ -318,6 +337,7 @@ Server::Server(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 Server::~Server() { Shutdown(absl::ZeroDuration()); }
 
 const Addresses& Server::addresses() const { return parts_->addresses; }
+absl::Status Server::Reload(const ServerOptions& wanted) { return parts_->Reload(wanted); }
 
 void Server::Shutdown(absl::Duration grace) {
   Parts& p = *parts_;

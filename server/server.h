@@ -1,7 +1,7 @@
 // signet-server as an object: owns everything in build order, destroyed in reverse. Open this first.
-//   main.cc -> OptionsFromConfig (config.h) -> Server::Create -> wait for a signal -> Shutdown
-// Create binds and serves; addresses() tells where (port 0 is allowed everywhere). Create, Shutdown and the destructor
-// are called from one thread.
+//   main.cc -> OptionsFromConfig (config.h) -> Server::Create -> wait for a signal -> Reload, Shutdown
+// Create binds and serves; addresses() tells where (port 0 is allowed everywhere). Create, Reload, Shutdown and the
+// destructor are called from one thread.
 #pragma once
 
 #include <memory>
@@ -33,6 +33,9 @@ class Server {
   ~Server();
 
   const Addresses& addresses() const;
+  // SIGHUP: takes up what can change while it runs (log, node_attestors, admin_ids, and the files they name) and names
+  // in the log what cannot. kInvalidArgument, "key: problem" a line each: nothing has changed. Blocks on files.
+  absl::Status Reload(const ServerOptions& wanted);
   // Unready, streams told to reconnect elsewhere, calls given `grace` to end, then nothing listens. Idempotent.
   void Shutdown(absl::Duration grace = absl::Seconds(10));
 

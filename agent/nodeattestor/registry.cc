@@ -2,6 +2,7 @@
 
 #include "agent/nodeattestor/join_token.h"
 #include "agent/nodeattestor/x509_pop.h"
+#include "common/status/macros.h"
 #include "config/agent.pb.h"
 
 namespace signet::agent {
@@ -14,7 +15,7 @@ absl::StatusOr<std::unique_ptr<NodeAttestor>> MakeJoinToken(const config::AgentJ
   return std::make_unique<JoinToken>(JoinToken::Options{.token_file = config.token_file(), .token = config.token()});
 }
 
-absl::StatusOr<std::unique_ptr<NodeAttestor>> MakeX509Pop(const config::AgentX509Pop& config) {
+absl::StatusOr<std::unique_ptr<X509Pop>> MakeX509Pop(const config::AgentX509Pop& config) {
   if (config.certificate_path().empty()) {
     return absl::InvalidArgumentError(
         "node_attestor.x509_pop.certificate_path: missing; name the node's certificate (PEM)");
@@ -40,6 +41,13 @@ absl::StatusOr<std::unique_ptr<NodeAttestor>> MakeNodeAttestor(const config::Age
       return nullptr;
   }
   return absl::InternalError("node_attestor: a kind that the registry does not know");
+}
+
+absl::Status CheckNodeAttestorFiles(const config::AgentNodeAttestor& config) {
+  if (!config.has_x509_pop()) return absl::OkStatus();
+  SIGNET_ASSIGN_OR_RETURN(const std::unique_ptr<X509Pop> attestor, MakeX509Pop(config.x509_pop()));
+  const absl::Status read = attestor->Payload().status();
+  return read.ok() ? read : absl::InvalidArgumentError(read.message());
 }
 
 }  // namespace signet::agent

@@ -121,9 +121,10 @@ absl::Status SvidMinter::RefreshIdentity() {
   }
   const bool must = deps_.identity.Expired() || deps_.standing.must_attest();
   const bool first = deps_.identity.svid() == nullptr;
-  if (!must && !(deps_.attestor != nullptr && deps_.identity.reattestable())) {
+  const auto attestor = deps_.attestor.Get();  // a reload may replace it meanwhile
+  if (!must && !(*attestor != nullptr && deps_.identity.reattestable())) {
     SIGNET_RETURN_IF_ERROR(Renew());
-  } else if (const absl::Status status = Attest(); !status.ok()) {
+  } else if (const absl::Status status = Attest(attestor->get()); !status.ok()) {
     // The server has refused the evidence. With something left to serve, go on until it ends; else this is the end.
     const bool nothing_left = deps_.standing.must_attest() || deps_.cache.counts().x509_svids == 0;
     if (IsFinal(status) && must && nothing_left) deps_.standing.GiveUp(status);
@@ -137,14 +138,14 @@ absl::Status SvidMinter::RefreshIdentity() {
   return absl::OkStatus();
 }
 
-absl::Status SvidMinter::Attest() {
-  if (deps_.attestor == nullptr) {
+absl::Status SvidMinter::Attest(NodeAttestor* attestor) {
+  if (attestor == nullptr) {
     return absl::FailedPreconditionError(
         "the agent must attest, and the configuration names no node_attestor; add one");
   }
   SIGNET_ASSIGN_OR_RETURN(crypto::PrivateKey key, crypto::PrivateKey::Generate(kKeyType));
   SIGNET_ASSIGN_OR_RETURN(const std::string csr, crypto::CertificateRequest::Create(key, {}));
-  SIGNET_ASSIGN_OR_RETURN(Attested attested, deps_.client.Attest(*deps_.attestor, csr));
+  SIGNET_ASSIGN_OR_RETURN(Attested attested, deps_.client.Attest(*attestor, csr));
   SIGNET_FAILPOINT_STATUS("sync.after_attest");
   SIGNET_ASSIGN_OR_RETURN(spiffe::X509Svid svid, spiffe::X509Svid::Create(std::move(attested.chain), std::move(key)));
   if (!svid.id.IsMemberOf(deps_.trust_domain) || !spiffe::IsAgentId(svid.id)) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include "agent/sync/memory_svid_cache.h"
 #include "agent/sync/server_client.h"
 #include "agent/sync/standing.h"
+#include "common/concurrency/latest_value.h"
 #include "common/concurrency/worker.h"
 #include "common/time/clock.h"
 
@@ -23,13 +25,13 @@ namespace signet::agent {
 
 class SvidMinter {
  public:
-  // All references outlive the minter. `attestor` may be null: then the agent can only renew.
+  // All references outlive the minter. `attestor` may hold null: then the agent can only renew.
   struct Deps {
     spiffe::TrustDomain trust_domain;
     MemorySvidCache& cache;
     ServerClient& client;
     AgentIdentity& identity;
-    NodeAttestor* attestor;
+    const LatestValue<std::unique_ptr<NodeAttestor>>& attestor;
     Standing& standing;
     Clock& clock;
     Metrics& metrics;
@@ -45,7 +47,7 @@ class SvidMinter {
  private:
   absl::Duration KeepIdentity(Instant now);  // how long it is good
   absl::Status RefreshIdentity();
-  absl::Status Attest();
+  absl::Status Attest(NodeAttestor* attestor);
   absl::Status Renew();
   void Adopt(spiffe::X509Svid svid, bool reattestable);
   bool OwnAuthorityIsTainted() const;

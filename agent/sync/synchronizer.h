@@ -21,6 +21,7 @@
 #include "agent/sync/server_client.h"
 #include "agent/sync/standing.h"
 #include "agent/sync/svid_minter.h"
+#include "common/concurrency/latest_value.h"
 #include "common/concurrency/worker.h"
 #include "common/telemetry/health.h"
 #include "common/time/clock.h"
@@ -29,14 +30,14 @@ namespace signet::agent {
 
 class Synchronizer {
  public:
-  // All references outlive the synchroniser. `attestor` may be null: then the agent can only renew. `sealed` may be
+  // All references outlive the synchroniser. `attestor` may hold null: then the agent can only renew. `sealed` may be
   // null.
   struct Deps {
     spiffe::TrustDomain trust_domain;
     MemorySvidCache& cache;
     ServerClient& client;
     AgentIdentity& identity;
-    NodeAttestor* attestor;
+    const LatestValue<std::unique_ptr<NodeAttestor>>& attestor;
     SealedCache* sealed;
     Clock& clock;
     Metrics& metrics;

@@ -1,7 +1,7 @@
 #include "agent/workloadattestor/attestation.h"
 
 #include <algorithm>
-#include <map>
+#include <atomic>
 #include <string>
 #include <utility>
 
@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/concurrency/executor.h"
+#include "common/concurrency/latest_value.h"
 #include "common/concurrency/worker.h"
 #include "common/log/log.h"
 #include "common/status/macros.h"
@@ -111,19 +112,19 @@ class ConcurrentAttestation final : public Attestation {
       : options_(options),
         clock_(clock),
         metrics_(metrics),
-        attestors_(std::move(attestors)),
+        attestors_(AttestorSet{0, std::move(attestors)}),
         limit_(std::make_shared<PendingLimit>(options.pending_per_uid)),
         expirer_("attest-expire", clock, [this] { return ExpireOverdue(); }),
         executor_(std::make_unique<Executor>(
             Executor::Options{.name = "attest", .threads = options.threads, .queue_limit = options.queue_limit})) {}
   ~ConcurrentAttestation() override {
     executor_.reset();  // runs what is queued
-    std::vector<std::shared_ptr<Gathering>> left;
+    std::vector<Waiting> left;
     {
       MutexLock lock(mutex_);
       left.swap(waiting_);
     }
-    for (const auto& gathering : left) gathering->Expire();
+    for (const Waiting& waiting : left) waiting.gathering->Expire();
   }
 
   void Attest(WorkloadPtr workload, Done done) override {
@@ -142,11 +143,28 @@ class ConcurrentAttestation final : public Attestation {
     }
   }
 
+  void Use(std::vector<std::unique_ptr<WorkloadAttestor>> attestors) override {
+    const uint64_t next = generation_ + 1;
+    attestors_.Set({next, std::move(attestors)});
+    generation_ = next;
+  }
+
  private:
+  struct AttestorSet {
+    uint64_t generation;
+    std::vector<std::unique_ptr<WorkloadAttestor>> attestors;
+  };
+  using AttestorSetPtr = LatestValue<AttestorSet>::Snapshot;
+  // Keeps those that were asked. Not the gathering itself: they may hold it in their turn.
+  struct Waiting {
+    std::shared_ptr<Gathering> gathering;
+    AttestorSetPtr asked;
+  };
+
   // What is known of the process, when it provably still holds: null otherwise.
   EvidencePtr StillGood(const Workload& workload) {
     EvidencePtr known = Remembered(workload);
-    if (known == nullptr) return nullptr;
+    if (known == nullptr || known->generation != generation_) return nullptr;
     const absl::Duration now = clock_.Steady();
     if (now - known->attested_at >= options_.attest_every) return nullptr;
     if (now - known->read_at < options_.full_read_every) return Confirm(workload, *known).ok() ? known : nullptr;
@@ -165,11 +183,13 @@ class ConcurrentAttestation final : public Attestation {
       return (*finish)(facts.status());
     }
     const absl::Duration now = clock_.Steady();
+    const AttestorSetPtr asked = attestors_.Get();
     auto evidence = std::make_shared<Evidence>();
+    evidence->generation = asked->generation;
     evidence->facts = *std::move(facts);
     evidence->read_at = evidence->attested_at = now;
     auto gathering = std::make_shared<Gathering>(
-        attestors_.size(), now + options_.deadline,
+        asked->attestors.size(), now + options_.deadline,
         [&metrics = metrics_, workload, evidence, finish](absl::StatusOr<spiffe::Selectors> selectors) {
           if (!selectors.ok()) return (*finish)(selectors.status());
           evidence->selectors = *std::move(selectors);
@@ -179,7 +199,7 @@ class ConcurrentAttestation final : public Attestation {
           Remember(*workload, evidence);
           (*finish)(evidence);
         });
-    for (const std::unique_ptr<WorkloadAttestor>& attestor : attestors_) {
+    for (const std::unique_ptr<WorkloadAttestor>& attestor : asked->attestors) {
       attestor->Attest(workload->process(), evidence->facts, gathering->deadline(),
                        [gathering, name = std::string(attestor->name())](auto answer) {
                          gathering->Answer(name, std::move(answer));
@@ -188,40 +208,38 @@ class ConcurrentAttestation final : public Attestation {
     if (gathering->finished()) return;
     {
       MutexLock lock(mutex_);
-      std::erase_if(waiting_, [](const auto& g) { return g->finished(); });
-      waiting_.push_back(gathering);
+      waiting_.push_back({gathering, asked});
     }
     expirer_.Wake();
   }
 
   // The job of expirer_: ends what is overdue and says when the next one will be.
   absl::Duration ExpireOverdue() {
-    std::vector<std::shared_ptr<Gathering>> overdue;
+    std::vector<Waiting> over;  // answered or overdue: let go of without the lock
     absl::Duration next = absl::InfiniteDuration();
     const absl::Duration now = clock_.Steady();
     {
       MutexLock lock(mutex_);
-      std::erase_if(waiting_, [&](const std::shared_ptr<Gathering>& gathering) {
-        if (gathering->finished()) return true;
-        if (gathering->deadline() > now) {
-          next = std::min(next, gathering->deadline() - now);
-          return false;
-        }
-        overdue.push_back(gathering);
-        return true;
-      });
+      std::vector<Waiting> left;
+      for (Waiting& waiting : waiting_) {
+        const bool wait = !waiting.gathering->finished() && waiting.gathering->deadline() > now;
+        if (wait) next = std::min(next, waiting.gathering->deadline() - now);
+        (wait ? left : over).push_back(std::move(waiting));
+      }
+      waiting_.swap(left);
     }
-    for (const auto& gathering : overdue) gathering->Expire();
+    for (const Waiting& waiting : over) waiting.gathering->Expire();  // nothing when it has finished
     return next;
   }
 
   const Options options_;
   Clock& clock_;
   Metrics& metrics_;
-  const std::vector<std::unique_ptr<WorkloadAttestor>> attestors_;
+  LatestValue<AttestorSet> attestors_;
+  std::atomic<uint64_t> generation_ = 0;  // of attestors_
   const std::shared_ptr<PendingLimit> limit_;
   Mutex mutex_;
-  std::vector<std::shared_ptr<Gathering>> waiting_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Waiting> waiting_ ABSL_GUARDED_BY(mutex_);
   Worker expirer_;
   std::unique_ptr<Executor> executor_;
 };

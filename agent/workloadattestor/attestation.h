@@ -5,6 +5,7 @@
 // say, or the user has too many attestations pending (SPIFFE Workload Endpoint 6: clients retry).
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -24,6 +25,7 @@ namespace signet::agent {
 // What was found out about a process, and when.
 struct Evidence {
   PeerProcess::Facts facts;
+  uint64_t generation = 0;              // of the attestors that were asked
   spiffe::Selectors selectors;          // of all attestors, normalised
   absl::Duration read_at, attested_at;  // steady time: of the facts, of the selectors
 };
@@ -70,6 +72,9 @@ class Attestation {
   using Done = absl::AnyInvocable<void(absl::StatusOr<EvidencePtr>)>;
   // Inline when the evidence at hand still holds; else on another thread, within the deadline.
   virtual void Attest(WorkloadPtr workload, Done done) = 0;
+  // Replaces the attestors. What the old ones said is asked for anew; attestations under way finish with the old ones.
+  // Of one thread at a time.
+  virtual void Use(std::vector<std::unique_ptr<WorkloadAttestor>> attestors) = 0;
   // The last step before anything secret leaves: kPermissionDenied unless the process is the one `evidence` is about.
   static absl::Status Confirm(const Workload& workload, const Evidence& evidence) {
     return workload.process()->StillTheSame(evidence.facts);

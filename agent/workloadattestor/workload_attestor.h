@@ -1,6 +1,8 @@
 // Seam: what a process is, as selectors. One object a configured attestor; calls run concurrently.
 // Work that is memory and /proc only may complete inline; what waits (an API server) completes later, on any thread, or
 // with kDeadlineExceeded by `deadline` (steady time). Errors: kUnavailable this attestor cannot say now.
+// A reload replaces attestors: one that was asked lives until it has answered or the deadline is over, and its
+// destructor ends what it still has under way.
 #pragma once
 
 #include <memory>

@@ -2,10 +2,10 @@
 #pragma once
 
 #include <memory>
-#include <vector>
 
 #include <grpcpp/impl/service_type.h>
 
+#include "common/concurrency/latest_value.h"
 #include "common/time/clock.h"
 #include "server/api/call.h"
 #include "server/api/stream_registry.h"
@@ -24,7 +24,7 @@ struct AgentServiceDeps {
   AgentStore& agents;
   JoinTokenStore& tokens;
   const EntryIndex& index;
-  const std::vector<std::unique_ptr<NodeAttestor>>& attestors;
+  const LatestValue<NodeAttestors>& attestors;
   IssuanceLog& issuance;
   Metrics& metrics;
   Clock& clock;

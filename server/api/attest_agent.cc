@@ -61,7 +61,8 @@ class AttestAgent final : public Base {
                             crypto::CertificateRequest::ParseAndVerify(params.params().csr()), "params.params.csr");
     key_ = csr.public_key();
     type_ = params.data().type();
-    for (const std::unique_ptr<NodeAttestor>& attestor : d_.attestors) {
+    attestors_ = d_.attestors.Get();
+    for (const std::unique_ptr<NodeAttestor>& attestor : *attestors_) {
       if (attestor->type() == type_) attestation_ = attestor->Begin();
     }
     if (attestation_ != nullptr) return absl::OkStatus();
@@ -152,6 +153,7 @@ class AttestAgent final : public Base {
   }
 
   const AgentServiceDeps& d_;
+  LatestValue<NodeAttestors>::Snapshot attestors_;  // attestation_ is of one of these, whatever a reload brings
   std::unique_ptr<NodeAttestation> attestation_;
   std::optional<crypto::PublicKey> key_;
   std::string type_;

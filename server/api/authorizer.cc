@@ -48,7 +48,8 @@ struct Authorizer::View {
 
 Authorizer::Authorizer(Options options, CallerSource& callers, const EntryIndex& index, EntryStore& entries,
                        AgentStore& agents, Executor& executor, Clock& clock, Metrics& metrics)
-    : options_(std::move(options)),
+    : trust_domain_(std::move(options.trust_domain)),
+      admin_ids_(std::move(options.admin_ids)),
       callers_(callers),
       index_(index),
       entries_(entries),
@@ -143,13 +144,10 @@ void Authorizer::Evaluate(Method method, const View& view, Decision& decision) {
     return;
   }
   const spiffe::Id& id = *caller.id;
-  const bool own = id.IsMemberOf(options_.trust_domain);
+  const bool own = id.IsMemberOf(trust_domain_);
   const bool ended = caller.expired || clock_.Now() >= caller.not_after;
 
-  if (!ended && (row.grants & kAdmin) != 0 &&
-      std::find(options_.admin_ids.begin(), options_.admin_ids.end(), id) != options_.admin_ids.end()) {
-    return;
-  }
+  if (!ended && (row.grants & kAdmin) != 0 && IsAdminId(id)) return;
   if (own && (row.grants & kAgent) != 0 && spiffe::IsAgentId(id)) {
     if (ended) {
       decision.status =
@@ -180,6 +178,11 @@ void Authorizer::Evaluate(Method method, const View& view, Decision& decision) {
     decision.confirm = view.memory;
   }
   decision.status = absl::PermissionDeniedError(absl::StrCat(Quoted(id), " may not call ", row.path));
+}
+
+bool Authorizer::IsAdminId(const spiffe::Id& id) const {
+  const auto ids = admin_ids_.Get();
+  return std::find(ids->begin(), ids->end(), id) != ids->end();
 }
 
 void Authorizer::EvaluateAgent(const AgentRecord* agent, Decision& decision) {

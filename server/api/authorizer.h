@@ -9,6 +9,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <grpcpp/server_context.h>
@@ -19,6 +20,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "common/concurrency/executor.h"
+#include "common/concurrency/latest_value.h"
 #include "common/concurrency/mutex.h"
 #include "common/spiffe/id.h"
 #include "common/time/clock.h"
@@ -45,6 +47,9 @@ class Authorizer {
   Authorizer(Options options, CallerSource& callers, const EntryIndex& index, EntryStore& entries, AgentStore& agents,
              Executor& executor, Clock& clock, Metrics& metrics);
 
+  // Holds from the next decision on. Any thread.
+  void SetAdminIds(std::vector<spiffe::Id> admin_ids) { admin_ids_.Set(std::move(admin_ids)); }
+
   // What memory says. `confirm`: a refusal that the database may overturn; ask Confirm() from a thread that may wait.
   struct Decision {
     CallerPtr caller;
@@ -65,10 +70,12 @@ class Authorizer {
   struct View;  // where agents and entries are looked up: memory or database
   void Evaluate(Method method, const View& view, Decision& decision);
   void EvaluateAgent(const AgentRecord* agent, Decision& decision);
+  bool IsAdminId(const spiffe::Id& id) const;
   void TakeUpNewSerial(const Caller& caller);
   void CountRefusal(Method method, const Decision& decision);
 
-  const Options options_;
+  const spiffe::TrustDomain trust_domain_;
+  LatestValue<std::vector<spiffe::Id>> admin_ids_;
   CallerSource& callers_;
   const EntryIndex& index_;
   EntryStore& entries_;

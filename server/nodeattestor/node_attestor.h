@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
@@ -46,5 +47,9 @@ class NodeAttestor {
   virtual absl::string_view type() const = 0;  // "join_token", "x509pop": the wire's names
   virtual std::unique_ptr<NodeAttestation> Begin() = 0;
 };
+
+// Those that are configured. A reload replaces them all; an attestation in progress keeps the snapshot it began with,
+// and so may be what destroys it.
+using NodeAttestors = std::vector<std::unique_ptr<NodeAttestor>>;
 
 }  // namespace signet::server

@@ -19,9 +19,9 @@ X509Pop::Options ToOptions(const config::ServerX509Pop& config, const NodeAttest
 
 }  // namespace
 
-absl::StatusOr<std::vector<std::unique_ptr<NodeAttestor>>> MakeNodeAttestors(const config::ServerNodeAttestors& config,
-                                                                             const NodeAttestorDeps& deps) {
-  std::vector<std::unique_ptr<NodeAttestor>> attestors;
+absl::StatusOr<NodeAttestors> MakeNodeAttestors(const config::ServerNodeAttestors& config,
+                                                const NodeAttestorDeps& deps) {
+  NodeAttestors attestors;
   if (config.has_join_token() || !config.has_x509_pop()) {
     attestors.push_back(std::make_unique<JoinToken>(deps.trust_domain, deps.tokens, deps.executor, deps.clock));
   }

@@ -1,9 +1,6 @@
 // From the configuration to the node attestors: the one place that names them.
 #pragma once
 
-#include <memory>
-#include <vector>
-
 #include "absl/status/statusor.h"
 #include "common/concurrency/executor.h"
 #include "common/spiffe/trust_domain.h"
@@ -25,8 +22,9 @@ struct NodeAttestorDeps {
   Clock& clock;
 };
 
-// One of each kind that is configured; an empty configuration means join_token alone. kInvalidArgument names the key.
-absl::StatusOr<std::vector<std::unique_ptr<NodeAttestor>>> MakeNodeAttestors(const config::ServerNodeAttestors& config,
-                                                                             const NodeAttestorDeps& deps);
+// One of each kind that is configured, with the files it names read now; an empty configuration means join_token alone.
+// kInvalidArgument names the key.
+absl::StatusOr<NodeAttestors> MakeNodeAttestors(const config::ServerNodeAttestors& config,
+                                                const NodeAttestorDeps& deps);
 
 }  // namespace signet::server

@@ -18,6 +18,7 @@
 
 #include "common/crypto/csr.h"
 #include "common/fs/atomic_file.h"
+#include "common/nodeattestor/x509_pop.h"
 #include "common/rpc/client_channel.h"
 #include "common/rpc/tls_setup.h"
 #include "common/spiffe/wire.h"
@@ -33,6 +34,7 @@
 #include "tests/fakes/fake_clock.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_dir.h"
+#include "tests/testing/test_ca.h"
 
 namespace signet::server {
 namespace {
@@ -66,6 +68,7 @@ class ServerKit {
   }
   void Stop() { server_.reset(); }
   Server& server() { return *server_; }
+  config::Server config() const { return config_; }
   const std::string data_dir() const { return config_.data_dir(); }
 
   std::shared_ptr<grpc::Channel> admin() { return admin_; }
@@ -652,6 +655,57 @@ TEST(ServerRotationTest, CertificateRotatesWithoutDroppingStreams) {
   ASSERT_TRUE(stream->Write(entryv1::SyncAuthorizedEntriesRequest()));
   EXPECT_TRUE(stream->Read(&response));
   EXPECT_THAT(FromGrpc(stream->Finish()), IsOk());
+}
+
+TEST(ServerReloadTest, AnAttestationUnderWayFinishesWithTheAttestorItBeganWith) {
+  const testing::TempDir files;
+  const testing::TestCert root = testing::SelfSigned(testing::CaTemplate("root", absl::Now()));
+  const testing::TestCert node = testing::IssuedBy(root, testing::LeafTemplate("spiffe://x/y", absl::Now()));
+  SIGNET_ASSERT_OK(fs::WriteFileAtomically(files.file("roots.pem"), root.certificate.Pem()));
+  config::Server base;
+  base.mutable_node_attestors()->mutable_x509_pop()->add_ca_bundle_paths(files.file("roots.pem"));
+  ServerKit kit(base);
+
+  const crypto::PrivateKey key = crypto::PrivateKey::Generate(crypto::KeyType::kEcP256).value();
+  agentv1::AttestAgentRequest evidence, answer;
+  evidence.mutable_params()->mutable_data()->set_type("x509pop");
+  evidence.mutable_params()->mutable_data()->set_payload(x509pop::EncodeEvidence({&node.certificate, 1}));
+  evidence.mutable_params()->mutable_params()->set_csr(crypto::CertificateRequest::Create(key, {}).value());
+  const auto stub = agentv1::Agent::NewStub(kit.Tls());
+  const absl::Time end = absl::Now() + absl::Seconds(20);
+  agentv1::AttestAgentResponse response;
+  const auto begin = [&](grpc::ClientContext& context) {
+    context.set_deadline(absl::ToChronoTime(end));
+    auto stream = stub->AttestAgent(&context);
+    stream->Write(evidence);
+    return stream;
+  };
+  grpc::ClientContext running;
+  const auto stream = begin(running);
+  ASSERT_TRUE(stream->Read(&response)) << stream->Finish().error_message();
+
+  // A file that is none changes nothing ...
+  config::Server wanted = kit.config();
+  wanted.mutable_node_attestors()->mutable_x509_pop()->set_ca_bundle_paths(0, files.file("gone.pem"));
+  wanted.mutable_node_attestors()->mutable_join_token();
+  EXPECT_THAT(kit.server().Reload(OptionsFromConfig(wanted).value()),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("gone.pem")));
+  EXPECT_THAT(kit.Attest(kit.NewToken()), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("join_token")));
+  // ... and what is good is in force for whoever comes.
+  wanted.mutable_node_attestors()->clear_x509_pop();
+  SIGNET_ASSERT_OK(kit.server().Reload(OptionsFromConfig(wanted).value()));
+  SIGNET_EXPECT_OK(kit.Attest(kit.NewToken()));
+  grpc::ClientContext late;
+  const auto refused = begin(late);
+  agentv1::AttestAgentResponse none;
+  EXPECT_FALSE(refused->Read(&none));
+  EXPECT_THAT(FromGrpc(refused->Finish()), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("x509pop")));
+
+  answer.set_challenge_response(x509pop::Respond(node.key, response.challenge()).value());
+  stream->Write(answer);
+  EXPECT_TRUE(stream->Read(&response));
+  EXPECT_TRUE(response.has_result());
+  SIGNET_EXPECT_OK(FromGrpc(stream->Finish()));
 }
 
 TEST_F(ServerTest, ShutdownEndsOpenStreams) {

@@ -45,7 +45,7 @@ class Life {
         store({folder, Td()}, clock),
         identity(store, Stored(), clock),
         sealed(SealedCache::Open(folder, Td(), clock).value()),
-        synchronizer({Td(), cache, server, identity, &attestor, sealed.get(), clock, metrics, health,
+        synchronizer({Td(), cache, server, identity, attestor, sealed.get(), clock, metrics, health,
                       [first_trust] { return first_trust; },
                       [this](absl::Status why) {
                         std::lock_guard lock(mutex);
@@ -77,7 +77,7 @@ class Life {
   telemetry::Metrics registry;
   Metrics metrics{registry};
   telemetry::Health health;
-  FakeNodeAttestor attestor;
+  LatestValue<std::unique_ptr<NodeAttestor>> attestor{std::make_unique<FakeNodeAttestor>()};
   MemorySvidCache cache;
   AgentStore store;
   AgentIdentity identity;

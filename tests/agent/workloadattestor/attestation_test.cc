@@ -113,6 +113,29 @@ TEST_F(AttestationTest, DoesNotWaitBeyondTheDeadline) {
   EXPECT_THAT(nothing.get(), StatusIs(absl::StatusCode::kUnavailable, HasSubstr("did not answer in time")));
 }  // and late answers do no harm
 
+TEST_F(AttestationTest, NewAttestorsAreAskedAtOnceAndOldOnesFinishWhatTheyBegan) {
+  const WorkloadPtr known = Connection();
+  SIGNET_ASSERT_OK(Attest(known));
+  attestors_[0]->Hold();
+  auto running = Start(Connection());
+  attestors_[0]->AwaitCalls(2);
+
+  auto next = std::make_unique<FakeWorkloadAttestor>("next");
+  owned_.push_back(std::move(next));
+  attestation_->Use(std::move(owned_));
+  // What the old ones said of a connection is not believed any more, though nothing changed about the process.
+  auto evidence = Attest(known);
+  SIGNET_ASSERT_OK(evidence);
+  EXPECT_THAT((*evidence)->selectors, ElementsAre(spiffe::Selector{"next", "/bin/app"}));
+
+  attestors_[0]->Release();
+  evidence = running.get();
+  SIGNET_ASSERT_OK(evidence);
+  EXPECT_THAT((*evidence)->selectors,
+              ElementsAre(spiffe::Selector{"a", "/bin/app"}, spiffe::Selector{"b", "/bin/app"}));
+  attestors_.clear();  // theirs to go when nothing of them is under way
+}
+
 TEST_F(AttestationTest, RemembersPerConnectionWhileNothingChanges) {
   WorkloadPtr connection = Connection();
   auto first = Attest(connection);
