@@ -40,7 +40,8 @@ struct TokenState {
   RevocationSet revocations;
 };
 
-// What the resource saw. The caller is authenticated; `caller` is its SPIFFE ID.
+// What the resource saw. The caller is authenticated; `caller` is its SPIFFE ID. The parameters of the request, at an
+// agent and at the server alike: `token`, `peer_x5t#S256`, `dpop` with `htm` and `htu`, `tool`, `task`, `session`.
 struct Presentation {
   std::string caller;
   std::string token;

@@ -62,6 +62,8 @@ class RevocationSet {
   const Revocation* KillsExternal(EntityKind kind, absl::string_view entity, absl::Time issued_at) const;
   const Revocation* Find(EntityKind kind, absl::string_view entity) const;
   size_t size() const { return by_entity_.size(); }
+  // All of it, in no order: what an agent is pushed.
+  std::vector<Revocation> All() const;
 
  private:
   absl::flat_hash_map<std::string, Revocation> by_entity_;  // one byte of kind, then the entity; the newest seq wins
