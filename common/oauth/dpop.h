@@ -19,8 +19,8 @@ struct DpopProof {
 };
 
 // `access_token` empty: none presented, and `ath` must be absent or is ignored. `uri` without query and fragment.
-// kInvalidArgument with the rule that failed (RFC 9449 4.3), never a part of the proof. ES256, ES384, RS256 (of at least
-// 2048 bits), PS256; no symmetric algorithm, no private member in `jwk`; at most 8 KiB.
+// kInvalidArgument with the rule that failed (RFC 9449 4.3), never a part of the proof. ES256, ES384, RS256 (of at
+// least 2048 bits), PS256; no symmetric algorithm, no private member in `jwk`; at most 8 KiB.
 absl::StatusOr<DpopProof> VerifyDpop(absl::string_view proof, absl::string_view method, absl::string_view uri,
                                      absl::string_view access_token, absl::Time now);
 

@@ -45,15 +45,15 @@ struct TokenState {
 struct Presentation {
   std::string caller;
   std::string token;
-  std::string peer_x5t_s256;                        // of the TLS peer that presented it; empty: none
-  std::string dpop_proof, dpop_method, dpop_uri;    // empty: none
-  std::string tool, task, session;                  // empty: not said
+  std::string peer_x5t_s256;                      // of the TLS peer that presented it; empty: none
+  std::string dpop_proof, dpop_method, dpop_uri;  // empty: none
+  std::string tool, task, session;                // empty: not said
 };
 
 struct Judgement {
   bool active = false;
-  std::string why_not;  // for log and audit
-  AccessToken token;    // when it could be read
+  std::string why_not;   // for log and audit
+  AccessToken token;     // when it could be read
   std::string dpop_jti;  // when a proof was judged: to be consumed once by the caller
 };
 // `verified`: a token already verified under these keys (a cache), null: verify now.

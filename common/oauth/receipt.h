@@ -1,7 +1,8 @@
-// Receipts: one signed record a hop, `typ: signet-receipt+jwt`, keys of their own (T5). A chain is proven offline with
-// public keys alone: hashes link, depths run 1..n, bounds only shrink, the token names the last receipt and the count
-// (T10). A receipt has no top-level iss, aud, sub or scope: it can be taken for no other kind of JWT.
-// Pure but for signatures. Thread-safe.
+// Receipts: one signed record for each token of a chain, `typ: signet-receipt+jwt`, keys of their own (T5). A chain is
+// proven offline with public keys alone: hashes link, depths run 1..n, bounds only shrink, the token names the last
+// receipt and the count (T10). A token narrowed in place has a receipt too, of the same depth and actor, whose `from`
+// is that actor; one that was refreshed has a receipt in the place of the one it renews. A receipt has no top-level
+// iss, aud, sub or scope: it can be taken for no other kind of JWT. Pure but for signatures. Thread-safe.
 #pragma once
 
 #include <optional>
@@ -17,16 +18,18 @@ namespace signet::oauth {
 struct Receipt {
   std::string jwt_id, txn;
   absl::Time issued_at;
-  std::string previous;       // SHA-256 (hex) of the receipt before, as compact JWS; empty: the root
-  std::string token_hash;     // of this hop's jti
-  std::string subject_token;  // hash of the subject token of this hop
-  std::string user;           // hash of (issuer, user)
-  std::string actor;          // SPIFFE ID of who receives this hop's token
-  std::string from;           // SPIFFE ID of who passed it on; empty at the root
-  std::string audience;       // recorded; may change within the grant
+  std::string previous;    // SHA-256 (hex) of the receipt before, as compact JWS; empty: the root
+  std::string token_hash;  // of this hop's jti
+  std::string
+      subject_token;     // first hop: Hash() of the user's token; later Hash(jti) of ours, the hop before's token_hash
+  std::string user;      // Hash(UserKey(issuer, user)); empty: no user
+  std::string actor;     // SPIFFE ID of who receives this hop's token
+  std::string from;      // SPIFFE ID of who passed it on; empty at the root
+  std::string audience;  // recorded; may change within the grant
   Atoms bounds;
   absl::Time expires_at;
   int depth = 1, max_depth = kMaxDepth;
+  std::optional<int64_t> calls;  // quota
   Binding binding;
   std::string policy;  // id and version of the rules that decided
   std::string grant, task;
@@ -43,6 +46,9 @@ struct ChainFinding {
   std::vector<Receipt> hops;
   std::optional<AccessToken> token;
 };
+// Hash for `previous` and Context::receipt_hash: SHA-256 (hex) of the compact JWS.
+std::string ReceiptHash(absl::string_view jws);
+
 // `receipts` first hop first; `token` may be expired (an audit looks back) but must verify otherwise. Without token the
 // result is never proven: "incomplete".
 ChainFinding VerifyChain(const std::vector<std::string>& receipts, absl::string_view token, const Keys& receipt_keys,

@@ -43,8 +43,8 @@ inline constexpr absl::Duration kRevocationSkew = absl::Seconds(60);
 struct Revocation {
   EntityKind kind = EntityKind::kToken;
   std::string entity;
-  uint64_t seq = 0;         // feed position of the revocation
-  absl::Time not_before;    // whole seconds: external tokens issued up to it (plus skew) are dead
+  uint64_t seq = 0;       // feed position of the revocation
+  absl::Time not_before;  // whole seconds: external tokens issued up to it (plus skew) are dead
   std::string reason;
   bool reinstated = false;  // reusable kinds: issuance is allowed again; what was killed stays dead
   friend bool operator==(const Revocation&, const Revocation&) = default;
