@@ -8,6 +8,18 @@ Metrics::Metrics(telemetry::Metrics& registry)
       agents_attested(registry.AddCounter("agents_attested_total", "Attestations that succeeded")),
       attestations_refused(registry.AddCounter("attestations_refused_total", "Attestations that were refused")),
       calls_refused(registry.AddCounter("calls_refused_total", "Calls the authorisation table refused")),
+      tokens_client_credentials(
+          registry.AddCounter("tokens_issued_total", "Access tokens issued", {{"grant", "client_credentials"}})),
+      tokens_exchange(registry.AddCounter("tokens_issued_total", "Access tokens issued", {{"grant", "token_exchange"}})),
+      tokens_refresh(registry.AddCounter("tokens_issued_total", "Access tokens issued", {{"grant", "refresh_token"}})),
+      token_requests_refused(
+          registry.AddCounter("token_requests_refused_total", "Token requests of known clients that were refused")),
+      token_clients_refused(
+          registry.AddCounter("token_clients_refused_total", "Token requests without a client we know")),
+      introspections_active(registry.AddCounter("introspections_total", "Introspections", {{"active", "true"}})),
+      introspections_inactive(registry.AddCounter("introspections_total", "Introspections", {{"active", "false"}})),
+      token_revocations(registry.AddCounter("token_revocations_total", "Revocations by the revocation endpoint")),
+      token_alerts(registry.AddCounter("token_alerts_total", "Alerts about the use of tokens")),
       entries(registry.AddGauge("entries", "Registration entries in memory")),
       agents(registry.AddGauge("agents", "Attested agents in memory")),
       sync_streams(registry.AddGauge("sync_streams", "Open AgentSync streams")),

@@ -10,6 +10,11 @@ struct Metrics {
 
   telemetry::Counter x509_svids_issued, jwt_svids_issued, agents_attested, attestations_refused;
   telemetry::Counter calls_refused;  // by the authoriser
+  // Token service.
+  telemetry::Counter tokens_client_credentials, tokens_exchange, tokens_refresh;  // issued, by grant type
+  telemetry::Counter token_requests_refused, token_clients_refused;               // the latter: invalid_client
+  telemetry::Counter introspections_active, introspections_inactive, token_revocations;
+  telemetry::Counter token_alerts;
   telemetry::Gauge entries, agents, sync_streams, ca_not_after_seconds;
   telemetry::Histogram propagation_seconds;  // commit of a change -> acknowledged by the agent
 };

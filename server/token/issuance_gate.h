@@ -32,7 +32,10 @@ class IssuanceGate {
     struct State;
     std::shared_ptr<State> state_;
   };
-  // What blocks a token like this one now: the entity; nullopt: nothing, and `ticket` is taken.
+  // What blocks a token like this one now: the entity, for audit; nullopt: nothing. Looks at all it descends from:
+  // revocations, the states of identities, grant and task, and whether issuer and resource are still registered.
+  std::optional<std::string> Check(const oauth::AccessToken& token) const;
+  // The same, and `ticket` is taken when nothing does.
   std::optional<std::string> Enter(const oauth::AccessToken& token, Ticket& ticket);
   // Waits until every ticket taken before this call is gone, or `timeout`. True when they are.
   bool Drain(absl::Duration timeout);
