@@ -36,7 +36,8 @@ class TokenRegistry {
   virtual std::shared_ptr<const oauth::RevocationSet> revocations() const = 0;
 
   // What agents are pushed: resources and revocations (not keys: the signer's). `on_change` runs on the applier's thread,
-  // after the registry shows the change; must be quick.
+  // after the registry shows the change; must be quick. It runs for every position applied, also when nothing of the
+  // lists moved: an agent answers locally only up to the position it was told (T4).
   virtual std::vector<std::shared_ptr<const ResourceRecord>> Resources() const = 0;
   struct ChangeNote {
     uint64_t seq = 0;
