@@ -1,5 +1,6 @@
 #include "common/json/json.h"
 
+#include <charconv>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -106,7 +107,11 @@ class StrictHandler {
     stack_.push_uint64(number);
     return true;
   }
-  bool on_double(double number, string_view, error_code& ec) {
+  bool on_double(double number, string_view text, error_code& ec) {
+    // Boost's own reading may be off in the last place (its 1.81 has no precise mode), and canonical JSON shows it.
+    double exact = 0;
+    const auto read = std::from_chars(text.data(), text.data() + text.size(), exact);
+    if (read.ec == std::errc() && read.ptr == text.data() + text.size()) number = exact;
     if (!std::isfinite(number)) return Refuse("number out of range", ec);  // Boost reads 1e400 as infinity
     stack_.push_double(number);
     return true;
