@@ -16,12 +16,12 @@
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "common/log/log.h"
+#include "common/net/listen_address.h"
 #include "common/status/macros.h"
 
-// Beast's headers cost half a minute of compilation: they are included here and nowhere else.
+// Beast's headers cost half a minute of compilation: they are included here and in web_server.cc alone.
 
 namespace signet::net {
 namespace {
@@ -36,26 +36,6 @@ constexpr uint32_t kMaxHeaderBytes = 8 << 10;
 constexpr size_t kMaxConnections = 64;
 constexpr std::chrono::seconds kRequestLimit{10};  // of one request, idle time before it included
 constexpr std::chrono::seconds kWriteLimit{10};
-
-absl::StatusOr<tcp::endpoint> ParseListen(const std::string& listen) {
-  const size_t colon = listen.rfind(':');
-  uint32_t port = 0;
-  boost::system::error_code error;
-  if (colon != std::string::npos && absl::SimpleAtoi(listen.substr(colon + 1), &port) && port <= 65535) {
-    std::string host = listen.substr(0, colon);
-    if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
-    const asio::ip::address address = asio::ip::make_address(host, error);
-    if (!error) return tcp::endpoint(address, static_cast<uint16_t>(port));
-  }
-  return absl::InvalidArgumentError(
-      absl::StrCat("\"", listen, "\" is no address to listen on; write ADDRESS:PORT such as 127.0.0.1:8080"));
-}
-
-std::string Text(const tcp::endpoint& endpoint) {
-  const std::string host = endpoint.address().to_string();
-  return endpoint.address().is_v6() ? absl::StrCat("[", host, "]:", endpoint.port())
-                                    : absl::StrCat(host, ":", endpoint.port());
-}
 
 class BeastServer final : public HttpServer {
  public:
@@ -73,7 +53,7 @@ class BeastServer final : public HttpServer {
     if (!error) acceptor_.bind(endpoint, error);
     if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
     if (error) return absl::UnavailableError(absl::StrCat("listen on ", listen, ": ", error.message()));
-    address_ = Text(acceptor_.local_endpoint(error));
+    address_ = ListenText(acceptor_.local_endpoint(error));
     asio::co_spawn(context_, Accept(), asio::detached);
     thread_ = std::thread([this] {
       pthread_setname_np(pthread_self(), "http");

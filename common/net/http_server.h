@@ -16,7 +16,8 @@ struct HttpResponse {
   std::string content_type = "text/plain; charset=utf-8";
   std::string body;
 };
-using HttpHandler = std::function<HttpResponse(absl::string_view path)>;  // called on the server's thread; must be quick
+using HttpHandler =
+    std::function<HttpResponse(absl::string_view path)>;  // called on the server's thread; must be quick
 
 class HttpServer {
  public:

@@ -6,16 +6,12 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
-#include <filesystem>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -30,12 +26,12 @@
 #include "absl/time/time.h"
 #include "common/concurrency/mutex.h"
 #include "common/log/log.h"
+#include "common/rpc/unix_listener.h"
 #include "common/status/macros.h"
 
 namespace signet::rpc {
 namespace {
 
-constexpr int kBacklog = 512;
 constexpr int kMaxEvents = 64;
 // What epoll reports beside the numbers of connections.
 constexpr uint64_t kListener = UINT64_MAX;
@@ -50,138 +46,7 @@ constexpr absl::Duration kSweep = absl::Seconds(30);
 // Refusals are logged at most this often, with how many there were.
 constexpr absl::Duration kLogEvery = absl::Seconds(10);
 
-class Fd {
- public:
-  explicit Fd(int fd = -1) : fd_(fd) {}
-  ~Fd() { reset(); }
-  Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Fd& operator=(Fd&& other) noexcept {
-    reset(std::exchange(other.fd_, -1));
-    return *this;
-  }
-  int get() const { return fd_; }
-  int release() { return std::exchange(fd_, -1); }
-  void reset(int fd = -1) {
-    if (fd_ >= 0) close(fd_);
-    fd_ = fd;
-  }
-
- private:
-  int fd_;
-};
-
 absl::Status ErrnoStatus(int error, absl::string_view what) { return absl::ErrnoToStatus(error, what); }
-
-struct FileId {
-  dev_t device = 0;
-  ino_t inode = 0;
-  friend bool operator==(const FileId&, const FileId&) = default;
-};
-
-std::optional<FileId> IdOf(int fd) {
-  struct stat st;
-  if (fstat(fd, &st) != 0) return std::nullopt;
-  return FileId{st.st_dev, st.st_ino};
-}
-
-absl::StatusOr<sockaddr_un> Address(const std::string& path) {
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  if (path.empty()) return absl::InvalidArgumentError("socket path is empty");
-  if (path[0] != '/') return absl::InvalidArgumentError(absl::StrCat("socket path \"", path, "\" is not absolute"));
-  if (path.size() >= sizeof(address.sun_path)) {
-    return absl::InvalidArgumentError(absl::StrCat("socket path \"", path, "\" has ", path.size(),
-                                                   " bytes and a Unix socket takes ", sizeof(address.sun_path) - 1,
-                                                   ": choose a shorter one"));
-  }
-  memcpy(address.sun_path, path.data(), path.size());
-  return address;
-}
-
-// Makes the folder when it is missing. Refuses one in which anybody could put a socket of their own in place of ours.
-absl::Status PrepareDirectory(const std::string& directory, unsigned mode) {
-  std::error_code error;
-  const std::filesystem::path path(directory);
-  if (!std::filesystem::exists(path, error)) {
-    std::filesystem::create_directories(path.parent_path(), error);
-    if (mkdir(directory.c_str(), static_cast<mode_t>(mode)) != 0 && errno != EEXIST) {
-      return ErrnoStatus(errno, absl::StrCat("make directory \"", directory, "\""));
-    }
-    if (chmod(directory.c_str(), static_cast<mode_t>(mode)) != 0) {  // what the umask took away
-      return ErrnoStatus(errno, absl::StrCat("set mode of \"", directory, "\""));
-    }
-  }
-  struct stat st;
-  if (stat(directory.c_str(), &st) != 0) return ErrnoStatus(errno, absl::StrCat("directory \"", directory, "\""));
-  if (!S_ISDIR(st.st_mode))
-    return absl::FailedPreconditionError(absl::StrCat("\"", directory, "\" is not a directory"));
-  if ((st.st_mode & S_IWOTH) != 0 && (st.st_mode & S_ISVTX) == 0) {
-    return absl::FailedPreconditionError(absl::StrCat("directory \"", directory,
-                                                      "\" can be written by everybody, who could then replace the "
-                                                      "socket: chmod o-w it or choose another"));
-  }
-  return absl::OkStatus();
-}
-
-// Removes a socket file that nobody listens on any more.
-absl::Status ClearDeadSocket(const std::string& path, const sockaddr_un& address) {
-  struct stat st;
-  if (lstat(path.c_str(), &st) != 0) {
-    if (errno == ENOENT) return absl::OkStatus();
-    return ErrnoStatus(errno, absl::StrCat("socket path \"", path, "\""));
-  }
-  if (!S_ISSOCK(st.st_mode)) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("\"", path, "\" exists and is not a socket: move it away or choose another path"));
-  }
-  Fd probe(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (probe.get() < 0) return ErrnoStatus(errno, "socket");
-  // ECONNREFUSED alone proves that nobody listens; a full backlog (EAGAIN) or no permission is a living daemon.
-  if (connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 ||
-      errno != ECONNREFUSED) {
-    return absl::AlreadyExistsError(
-        absl::StrCat("another process already listens on \"", path, "\": stop it or choose another path"));
-  }
-  if (unlink(path.c_str()) != 0 && errno != ENOENT) {
-    return ErrnoStatus(errno, absl::StrCat("remove the dead socket \"", path, "\""));
-  }
-  return absl::OkStatus();
-}
-
-struct Listener {
-  Fd fd;
-  FileId file;  // of the path, so that only our own file is removed at the end
-};
-
-absl::StatusOr<Listener> Listen(const UnixFront::Options& options) {
-  SIGNET_ASSIGN_OR_RETURN(const sockaddr_un address, Address(options.path));
-  const std::string directory = std::filesystem::path(options.path).parent_path().string();
-  SIGNET_RETURN_IF_ERROR(PrepareDirectory(directory, options.directory_mode));
-
-  // Two daemons that start at once must not both find the socket dead. Best effort: who may read the folder may hold
-  // its lock, and must not be able to keep us from starting by that.
-  Fd lock(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  for (int i = 0; lock.get() >= 0 && i < 20 && flock(lock.get(), LOCK_EX | LOCK_NB) != 0; ++i) {
-    absl::SleepFor(absl::Milliseconds(10));
-  }
-  SIGNET_RETURN_IF_ERROR(ClearDeadSocket(options.path, address));
-
-  Listener listener{Fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)), {}};
-  if (listener.fd.get() < 0) return ErrnoStatus(errno, "socket");
-  // Nobody can connect before listen(), so there is no moment at which the file has a wrong mode and works.
-  if (bind(listener.fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
-    return ErrnoStatus(errno, absl::StrCat("bind \"", options.path, "\""));
-  }
-  struct stat st;
-  if (chmod(options.path.c_str(), static_cast<mode_t>(options.socket_mode)) != 0 ||
-      lstat(options.path.c_str(), &st) != 0) {
-    return ErrnoStatus(errno, absl::StrCat("set mode of \"", options.path, "\""));
-  }
-  listener.file = {st.st_dev, st.st_ino};
-  if (listen(listener.fd.get(), kBacklog) != 0)
-    return ErrnoStatus(errno, absl::StrCat("listen on \"", options.path, "\""));
-  return listener;
-}
 
 // Raises the limit of open descriptors to what is allowed and returns it.
 rlim_t RaiseDescriptorLimit() {
@@ -196,7 +61,7 @@ rlim_t RaiseDescriptorLimit() {
 
 class AcceptingFront final : public UnixFront {
  public:
-  AcceptingFront(Options options, OnAccept on_accept, Listener listener, Fd epoll, Fd stop, int last_fd)
+  AcceptingFront(Options options, OnAccept on_accept, UnixListener listener, Fd epoll, Fd stop, int last_fd)
       : options_(std::move(options)),
         on_accept_(std::move(on_accept)),
         listener_(std::move(listener)),
@@ -213,10 +78,7 @@ class AcceptingFront final : public UnixFront {
       (void)!write(stop_.get(), &one, sizeof(one));
       thread_.join();
     }
-    struct stat st;
-    if (lstat(options_.path.c_str(), &st) == 0 && FileId{st.st_dev, st.st_ino} == listener_.file) {
-      unlink(options_.path.c_str());
-    }
+    listener_.RemoveFile();
   }
 
   void Start(grpc::Server& server) override {
@@ -438,7 +300,7 @@ class AcceptingFront final : public UnixFront {
 
   const Options options_;
   const OnAccept on_accept_;
-  const Listener listener_;
+  const UnixListener listener_;
   const Fd epoll_;
   const Fd stop_;
   const int last_fd_;
@@ -460,7 +322,8 @@ class AcceptingFront final : public UnixFront {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<UnixFront>> UnixFront::Create(Options options, OnAccept on_accept) {
-  SIGNET_ASSIGN_OR_RETURN(Listener listener, Listen(options));
+  SIGNET_ASSIGN_OR_RETURN(UnixListener listener,
+                          UnixListener::Create(options.path, options.socket_mode, options.directory_mode));
   const rlim_t limit = RaiseDescriptorLimit();
   const int last_fd = static_cast<int>(std::min<rlim_t>(static_cast<rlim_t>(options.last_fd), limit - 1));
   if (last_fd < options.first_fd) {

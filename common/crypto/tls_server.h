@@ -1,0 +1,42 @@
+// The SSL_CTX of a TLS server of ours: a certificate chosen anew at each handshake, the client's asked for and taken as
+// it comes (that the client holds its key is proven by TLS; who it is, is for the caller to judge), TLS 1.2 with AEAD
+// suites or 1.3, no resumption (a resumed session loses the peer's intermediates), no renegotiation, ALPN http/1.1.
+// Thread-safe. The OpenSSL types are named here and nowhere used: asio's streams take them.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/crypto/certificate.h"
+#include "common/crypto/key.h"
+
+struct ssl_ctx_st;  // SSL_CTX
+struct ssl_st;      // SSL
+
+namespace signet::crypto {
+
+// What a handshake is made with.
+struct TlsIdentity {
+  std::vector<Certificate> chain;  // leaf first
+  PrivateKey key;
+};
+
+class TlsServerContext {
+ public:
+  // Called at each handshake, on its thread; must be quick. Null: the handshake fails. The same pointer again costs
+  // nothing.
+  using Source = std::function<std::shared_ptr<const TlsIdentity>()>;
+  static absl::StatusOr<std::unique_ptr<TlsServerContext>> Create(Source source);
+  virtual ~TlsServerContext() = default;
+
+  // One more reference to the SSL_CTX, for who will free it. No handshake may run once this object is gone.
+  virtual ssl_ctx_st* Share() = 0;
+};
+
+inline constexpr size_t kMaxShownCertificates = 10;
+// The certificates the client showed, leaf first, NOT verified. Empty: none, or not readable as certificates.
+std::vector<Certificate> ShownChain(const ssl_st* ssl);
+
+}  // namespace signet::crypto
