@@ -28,6 +28,7 @@ struct Entry {
   bool store_svid = false;
   bool disable_x509_svid_prefetch = false;
   bool jwt_svid_include_jti = false;
+  bool withdrawn = false;  // server alone, from the token service: its identity is suspended, no agent is given it
   absl::Time expires_at = absl::UnixEpoch();  // pruned after it; not enforced at issue
   absl::Time created_at = absl::UnixEpoch();  // whole seconds, set by the server
   int64_t revision = 0;                       // set by the server, grows with each update

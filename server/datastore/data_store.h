@@ -16,6 +16,7 @@
 #include "absl/time/time.h"
 #include "server/datastore/completion.h"
 #include "server/datastore/records.h"
+#include "server/datastore/token_store.h"
 
 namespace signet::server {
 
@@ -127,7 +128,10 @@ class DataStore : public EntryStore,
                   public BundleStore,
                   public JournalStore,
                   public IssuanceLog,
-                  public ChangeFeed {
+                  public ChangeFeed,
+                  public TokenRegistryStore,
+                  public RevocationStore,
+                  public TokenUseStore {
  public:
   // OK while reads and writes work: what readiness asks. May block for a write.
   virtual absl::Status Check() = 0;

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/crypto/random.h"
 #include "common/status/macros.h"
+#include "server/datastore/identity_sql.h"
 #include "server/datastore/record_filter.h"
 #include "server/datastore/row_codec.h"
 #include "server/datastore/sql_candidates.h"
@@ -16,7 +17,8 @@ namespace {
 
 #define SIGNET_ENTRY_COLUMNS                                                                                      \
   "n, id, spiffe_id, parent_id, selectors, federates_with, dns_names, hint, x509_svid_ttl, jwt_svid_ttl, admin, " \
-  "downstream, store_svid, disable_x509_svid_prefetch, jwt_svid_include_jti, expires_at, created_at, revision"
+  "downstream, store_svid, disable_x509_svid_prefetch, jwt_svid_include_jti, expires_at, created_at, revision, "  \
+  "withdrawn"
 
 // A row of SIGNET_ENTRY_COLUMNS.
 absl::StatusOr<spiffe::Entry> DecodeEntry(const SqliteRows& row) {
@@ -38,6 +40,7 @@ absl::StatusOr<spiffe::Entry> DecodeEntry(const SqliteRows& row) {
   entry.expires_at = DecodeTime(row.Int(15));
   entry.created_at = DecodeTime(row.Int(16));
   entry.revision = row.Int(17);
+  entry.withdrawn = row.Bool(18);
   return entry;
 }
 
@@ -183,17 +186,18 @@ absl::StatusOr<EntryResult> InsertEntry(WriteContext& context, spiffe::Entry ent
   }
   entry.created_at = DecodeTime(EncodeTime(now));
   entry.revision = 0;
+  SIGNET_ASSIGN_OR_RETURN(entry.withdrawn, IsStopped(db, entry.spiffe_id.string()));
   SIGNET_RETURN_IF_ERROR(db.Run(
       "INSERT INTO entries (id, identity, spiffe_id, parent_id, selectors, federates_with, dns_names, hint, "
       "x509_svid_ttl, jwt_svid_ttl, admin, downstream, store_svid, disable_x509_svid_prefetch, "
-      "jwt_svid_include_jti, expires_at, created_at, revision) "
-      "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (spiffe_id, identity) DO NOTHING",
+      "jwt_svid_include_jti, expires_at, created_at, revision, withdrawn) "
+      "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (spiffe_id, identity) DO NOTHING",
       entry.id, SqliteBlob{identity}, entry.spiffe_id.string(), entry.parent_id.string(),
       SqliteBlob{EncodeSelectors(entry.selectors)}, SqliteBlob{EncodeStrings(entry.federates_with)},
       SqliteBlob{EncodeStrings(entry.dns_names)}, entry.hint, absl::ToInt64Seconds(entry.x509_svid_ttl),
       absl::ToInt64Seconds(entry.jwt_svid_ttl), entry.admin, entry.downstream, entry.store_svid,
       entry.disable_x509_svid_prefetch, entry.jwt_svid_include_jti, EncodeTime(entry.expires_at),
-      EncodeTime(entry.created_at), entry.revision));
+      EncodeTime(entry.created_at), entry.revision, entry.withdrawn));
   if (db.changed_rows() == 0) {
     SIGNET_ASSIGN_OR_RETURN(std::optional<StoredEntry> same, FindSame(db, entry, identity));
     if (same.has_value()) return Duplicate(*std::move(same), "has the same parent, SPIFFE ID and selectors");
@@ -229,6 +233,7 @@ absl::StatusOr<EntryResult> UpdateEntry(WriteContext& context, const spiffe::Ent
     updated.jwt_svid_include_jti = entry.jwt_svid_include_jti;
   }
   updated.revision += 1;
+  SIGNET_ASSIGN_OR_RETURN(updated.withdrawn, IsStopped(db, updated.spiffe_id.string()));
 
   const std::string identity = EntryIdentity(updated);
   SIGNET_ASSIGN_OR_RETURN(std::optional<StoredEntry> same, FindSame(db, updated, identity));
@@ -240,13 +245,14 @@ absl::StatusOr<EntryResult> UpdateEntry(WriteContext& context, const spiffe::Ent
   SIGNET_RETURN_IF_ERROR(
       db.Run("UPDATE entries SET identity = ?, spiffe_id = ?, parent_id = ?, selectors = ?, federates_with = ?, "
              "dns_names = ?, hint = ?, x509_svid_ttl = ?, jwt_svid_ttl = ?, admin = ?, downstream = ?, store_svid = ?, "
-             "disable_x509_svid_prefetch = ?, jwt_svid_include_jti = ?, expires_at = ?, revision = ? WHERE n = ?",
+             "disable_x509_svid_prefetch = ?, jwt_svid_include_jti = ?, expires_at = ?, revision = ?, withdrawn = ? "
+             "WHERE n = ?",
              SqliteBlob{identity}, updated.spiffe_id.string(), updated.parent_id.string(),
              SqliteBlob{EncodeSelectors(updated.selectors)}, SqliteBlob{EncodeStrings(updated.federates_with)},
              SqliteBlob{EncodeStrings(updated.dns_names)}, updated.hint, absl::ToInt64Seconds(updated.x509_svid_ttl),
              absl::ToInt64Seconds(updated.jwt_svid_ttl), updated.admin, updated.downstream, updated.store_svid,
              updated.disable_x509_svid_prefetch, updated.jwt_svid_include_jti, EncodeTime(updated.expires_at),
-             updated.revision, stored->n));
+             updated.revision, updated.withdrawn, stored->n));
   SIGNET_RETURN_IF_ERROR(context.Changed(Change::Kind::kEntry, updated.id));
   return EntryResult{absl::OkStatus(), std::move(updated)};
 }
@@ -274,6 +280,34 @@ absl::StatusOr<size_t> DeleteExpiredEntries(WriteContext& context, absl::Time no
   }
   for (const StoredEntry& stored : expired) SIGNET_RETURN_IF_ERROR(DeleteStored(context, stored));
   return expired.size();
+}
+
+absl::Status UpdateWithdrawn(WriteContext& context, const std::string& spiffe_id) {
+  struct Row {
+    int64_t n;
+    std::string id, spiffe_id;
+    bool withdrawn;
+  };
+  std::vector<Row> found;
+  {
+    // On segments: "/agent/orders" and "/agent/orders/1", never "/agent/orders-evil". '0' follows '/'.
+    SIGNET_ASSIGN_OR_RETURN(SqliteRows rows,
+                            context.db.Query("SELECT n, id, spiffe_id, withdrawn FROM entries WHERE spiffe_id = ?1 OR "
+                                             "(spiffe_id > ?1 || '/' AND spiffe_id < ?1 || '0') ORDER BY n",
+                                             spiffe_id));
+    for (;;) {
+      SIGNET_ASSIGN_OR_RETURN(const bool more, rows.Next());
+      if (!more) break;
+      found.push_back({rows.Int(0), rows.String(1), rows.String(2), rows.Bool(3)});
+    }
+  }
+  for (const Row& row : found) {
+    SIGNET_ASSIGN_OR_RETURN(const bool stopped, IsStopped(context.db, row.spiffe_id));
+    if (stopped == row.withdrawn) continue;
+    SIGNET_RETURN_IF_ERROR(context.db.Run("UPDATE entries SET withdrawn = ? WHERE n = ?", stopped, row.n));
+    SIGNET_RETURN_IF_ERROR(context.Changed(Change::Kind::kEntry, row.id));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<spiffe::Entry> SelectEntry(SqliteConnection& db, const std::string& id) {

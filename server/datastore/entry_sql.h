@@ -16,6 +16,9 @@ absl::StatusOr<EntryResult> InsertEntry(WriteContext& context, spiffe::Entry ent
 absl::StatusOr<EntryResult> UpdateEntry(WriteContext& context, const spiffe::Entry& entry, const EntryFields& fields);
 absl::StatusOr<bool> DeleteEntry(WriteContext& context, const std::string& id);  // false: there is none
 absl::StatusOr<size_t> DeleteExpiredEntries(WriteContext& context, absl::Time now, size_t limit);
+// Withdraws from agents, or gives back, the entries of this SPIFFE ID and of those below its path, as the identities
+// stand now.
+absl::Status UpdateWithdrawn(WriteContext& context, const std::string& spiffe_id);
 
 absl::StatusOr<spiffe::Entry> SelectEntry(SqliteConnection& db, const std::string& id);  // kNotFound
 absl::StatusOr<Page<spiffe::Entry>> SelectEntries(SqliteConnection& db, const EntryFilter& filter,

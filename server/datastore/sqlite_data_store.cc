@@ -1,9 +1,6 @@
 #include "server/datastore/sqlite_data_store.h"
 
-#include <condition_variable>
 #include <future>
-#include <mutex>
-#include <optional>
 #include <utility>
 
 #include "common/crypto/random.h"
@@ -12,61 +9,12 @@
 #include "server/datastore/bundle_sql.h"
 #include "server/datastore/entry_sql.h"
 #include "server/datastore/feed_sql.h"
+#include "server/datastore/sqlite_readers.h"
 #include "server/datastore/sqlite_schema.h"
 
 namespace signet::server {
 
-// Read-only connections, opened when first needed. A caller waits while all are in use.
-class SqliteDataStore::Readers {
- public:
-  Readers(std::string path, size_t limit) : path_(std::move(path)), limit_(limit) {}
-
-  // Calls `read` with a connection of its own.
-  template <typename F>
-  auto With(const F& read) -> decltype(read(std::declval<SqliteConnection&>())) {
-    SIGNET_ASSIGN_OR_RETURN(std::unique_ptr<SqliteConnection> connection, Take());
-    auto result = read(*connection);
-    Return(std::move(connection));
-    return result;
-  }
-
- private:
-  absl::StatusOr<std::unique_ptr<SqliteConnection>> Take() {
-    {
-      std::unique_lock lock(mutex_);
-      returned_.wait(lock, [&] { return !idle_.empty() || opened_ < limit_; });
-      if (!idle_.empty()) {
-        std::unique_ptr<SqliteConnection> connection = std::move(idle_.back());
-        idle_.pop_back();
-        return connection;
-      }
-      ++opened_;
-    }
-    absl::StatusOr<std::unique_ptr<SqliteConnection>> connection = OpenSqliteReader(path_);
-    if (!connection.ok()) {
-      std::lock_guard lock(mutex_);
-      --opened_;
-      returned_.notify_one();
-    }
-    return connection;
-  }
-  void Return(std::unique_ptr<SqliteConnection> connection) {
-    {
-      std::lock_guard lock(mutex_);
-      idle_.push_back(std::move(connection));
-    }
-    returned_.notify_one();
-  }
-
-  const std::string path_;
-  const size_t limit_;
-  std::mutex mutex_;
-  std::condition_variable returned_;
-  std::vector<std::unique_ptr<SqliteConnection>> idle_;  // guarded by mutex_, as is opened_
-  size_t opened_ = 0;
-};
-
-SqliteDataStore::SqliteDataStore(std::unique_ptr<Readers> readers, std::unique_ptr<SqliteWriter> writer)
+SqliteDataStore::SqliteDataStore(std::unique_ptr<SqliteReaders> readers, std::unique_ptr<SqliteWriter> writer)
     : readers_(std::move(readers)), writer_(std::move(writer)) {}
 SqliteDataStore::~SqliteDataStore() = default;
 
@@ -74,7 +22,7 @@ absl::StatusOr<std::unique_ptr<SqliteDataStore>> SqliteDataStore::Open(Options o
   SIGNET_ASSIGN_OR_RETURN(std::unique_ptr<SqliteConnection> connection, OpenSqliteDatabase(options.path));
   SIGNET_ASSIGN_OR_RETURN(const int64_t entries, connection->QueryInt("SELECT count(*) FROM entries"));
   auto writer = std::make_unique<SqliteWriter>(std::move(connection), entries, options.writer);
-  auto readers = std::make_unique<Readers>(std::move(options.path), options.readers);
+  auto readers = std::make_unique<SqliteReaders>(std::move(options.path), options.readers);
   return std::unique_ptr<SqliteDataStore>(new SqliteDataStore(std::move(readers), std::move(writer)));
 }
 

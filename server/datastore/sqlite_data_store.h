@@ -5,9 +5,12 @@
 
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "server/datastore/data_store.h"
+#include "server/datastore/sqlite_readers.h"
 #include "server/datastore/sqlite_writer.h"
 
 namespace signet::server {
@@ -64,13 +67,50 @@ class SqliteDataStore final : public DataStore {
   void SetWakeUp(std::function<void()> wake_up) override;
   absl::StatusOr<std::string> Epoch() override;
 
+  void CreateIdentity(IdentityRecord record, absl::Time now, Completion<IdentityRecord> done) override;
+  void UpdateIdentity(IdentityRecord record, absl::Time now, Completion<IdentityRecord> done) override;
+  absl::StatusOr<Page<IdentityRecord>> ListIdentities(const PageRequest& page) override;
+  absl::StatusOr<IdentityRecord> GetIdentity(const std::string& spiffe_id) override;
+  void PutIssuer(IssuerRecord record, Completion<IssuerRecord> done) override;
+  void DeleteIssuer(const std::string& url, StatusCompletion done) override;
+  absl::StatusOr<IssuerRecord> GetIssuer(const std::string& url) override;
+  absl::StatusOr<Page<IssuerRecord>> ListIssuers(const PageRequest& page) override;
+  void PutResource(ResourceRecord record, Completion<ResourceRecord> done) override;
+  void DeleteResource(const std::string& uri, StatusCompletion done) override;
+  absl::StatusOr<ResourceRecord> GetResource(const std::string& uri) override;
+  absl::StatusOr<Page<ResourceRecord>> ListResources(const PageRequest& page) override;
+  void CreateGrant(GrantRecord record, absl::Time now, Completion<GrantRecord> done) override;
+  absl::StatusOr<GrantRecord> GetGrant(const std::string& id) override;
+  absl::StatusOr<Page<GrantRecord>> ListGrants(const PageRequest& page) override;
+  void CreateTask(TaskRecord record, absl::Time now, Completion<TaskRecord> done) override;
+  absl::StatusOr<TaskRecord> GetTask(const std::string& id) override;
+  absl::StatusOr<Page<TaskRecord>> ListTasks(const PageRequest& page) override;
+  void PutUserRights(UserRightsRecord record, Completion<UserRightsRecord> done) override;
+  absl::StatusOr<UserRightsRecord> GetUserRights(const std::string& issuer, const std::string& subject) override;
+  absl::StatusOr<Page<UserRightsRecord>> ListUserRights(const PageRequest& page) override;
+
+  void Revoke(RevokeChange change, absl::Time now, Completion<uint64_t> done) override;
+  void Reinstate(oauth::EntityKind kind, const std::string& entity, absl::Time now, Completion<uint64_t> done) override;
+  void ActivateIdentity(const std::string& spiffe_id, absl::Time now, Completion<IdentityRecord> done) override;
+  absl::StatusOr<oauth::Revocation> GetRevocation(oauth::EntityKind kind, const std::string& entity) override;
+  absl::StatusOr<Page<oauth::Revocation>> ListRevocations(const PageRequest& page) override;
+  void PruneRevocations(absl::Time older_than, Completion<size_t> done) override;
+
+  void Commit(Consume consume, absl::Time now, StatusCompletion done) override;
+  absl::StatusOr<RefreshRecord> GetRefresh(const std::string& hash) override;
+  void PruneUses(absl::Time now, Completion<size_t> done) override;
+  absl::StatusOr<std::vector<AuditRecord>> ReadAudit(const std::string& server_id, uint64_t epoch, uint64_t after_seq,
+                                                     size_t limit) override;
+  absl::StatusOr<std::vector<AuditRecord>> ReadAuditOfChain(const std::string& txn, size_t limit) override;
+  absl::StatusOr<AuditRecord> LastAudit(const std::string& server_id) override;
+  absl::StatusOr<std::vector<std::pair<std::string, uint64_t>>> AuditChains() override;
+
   absl::Status Check() override;
 
  private:
-  class Readers;
-  SqliteDataStore(std::unique_ptr<Readers> readers, std::unique_ptr<SqliteWriter> writer);
+  SqliteDataStore(std::unique_ptr<SqliteReaders> readers, std::unique_ptr<SqliteWriter> writer);
 
-  const std::unique_ptr<Readers> readers_;
+  const std::unique_ptr<SqliteReaders> readers_;
   const std::unique_ptr<SqliteWriter> writer_;
 };
 

@@ -29,7 +29,9 @@ absl::Status BeforeCommit() {
 
 absl::Status WriteContext::Changed(Change::Kind kind, absl::string_view key) {
   ++changes_;
-  return db.Run("INSERT INTO changes (kind, key) VALUES (?, ?)", static_cast<int64_t>(kind), key);
+  SIGNET_RETURN_IF_ERROR(db.Run("INSERT INTO changes (kind, key) VALUES (?, ?)", static_cast<int64_t>(kind), key));
+  seq_ = static_cast<uint64_t>(db.last_insert_row());
+  return absl::OkStatus();
 }
 
 SqliteWriter::SqliteWriter(std::unique_ptr<SqliteConnection> connection, int64_t entry_count, Options options)

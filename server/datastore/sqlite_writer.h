@@ -31,11 +31,13 @@ class WriteContext {
   SqliteConnection& db;
   // Adds a row to the change feed.
   absl::Status Changed(Change::Kind kind, absl::string_view key);
+  uint64_t seq() const { return seq_; }  // feed position of the last Changed()
   int64_t entries_added = 0;  // less those deleted
 
  private:
   friend class SqliteWriter;
   int64_t changes_ = 0;
+  uint64_t seq_ = 0;
 };
 
 class SqliteWriter {
