@@ -100,7 +100,9 @@ Authorizer::Decision Authorizer::Confirm(Method method, CallerPtr caller) {
     absl::StatusOr<Page<spiffe::Entry>> page = entries_.ListEntries(filter, {});
     if (!page.ok()) return page.status();
     std::vector<EntryPtr> found;
-    for (spiffe::Entry& entry : page->items) found.push_back(std::make_shared<const spiffe::Entry>(std::move(entry)));
+    for (spiffe::Entry& entry : page->items) {
+      if (!entry.withdrawn) found.push_back(std::make_shared<const spiffe::Entry>(std::move(entry)));
+    }
     return found;
   };
   const View database{false, find_agent, entries_of};

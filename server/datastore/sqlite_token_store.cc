@@ -170,7 +170,7 @@ void SqliteDataStore::PruneRevocations(absl::Time older_than, Completion<size_t>
 
 void SqliteDataStore::Commit(Consume consume, absl::Time now, StatusCompletion done) {
   writer_->Write(
-      consume.once.size() + consume.audit.size() + 2,
+      consume.once.size() + 3,
       [consume = std::move(consume), now](WriteContext& context) { return WriteConsume(context, consume, now); },
       std::move(done));
 }

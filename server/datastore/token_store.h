@@ -85,8 +85,8 @@ class RevocationStore {
   virtual void PruneRevocations(absl::Time older_than, Completion<size_t> done) = 0;
 };
 
-// The next record of this server's audit chain. Its place is known only inside the transaction, where it is written last:
-// whatever else of it is refused leaves no gap, and records that wait together are chained in their order.
+// The next record of this server's audit chain. Its place is known only inside the transaction, where it is written
+// last: whatever else of it is refused leaves no gap, and records that wait together are chained in their order.
 struct AuditAppend {
   std::string server_id;
   uint64_t epoch = 0;
@@ -109,7 +109,7 @@ struct Consume {
   std::optional<RefreshRecord> new_refresh;
   std::optional<std::string> spend_refresh;  // hash; kNotFound unknown or expired; kAborted used before (reuse)
   std::string successor, successor_for;      // kept with the spent one
-  std::optional<AuditAppend> audit;
+  std::optional<AuditAppend> audit;          // kFailedPrecondition the chain has a newer epoch
 };
 
 class TokenUseStore {

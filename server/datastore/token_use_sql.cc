@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "absl/strings/str_cat.h"
+#include "common/crypto/digest.h"
 #include "common/status/macros.h"
 #include "server/datastore/row_codec.h"
 #include "server/datastore/row_list.h"
@@ -34,7 +35,7 @@ absl::Status SpendRefresh(SqliteConnection& db, const Consume& consume, absl::Ti
       EncodeTime(now), SqliteBlob{consume.successor}, consume.successor_for, SqliteBlob{*consume.spend_refresh}));
   if (db.changed_rows() == 1) return absl::OkStatus();
   SIGNET_ASSIGN_OR_RETURN(const RefreshRecord stored, SelectRefresh(db, *consume.spend_refresh));
-  if (stored.used) return absl::AlreadyExistsError("the refresh token was used before");
+  if (stored.used) return absl::AbortedError("the refresh token was used before");
   return absl::NotFoundError("the refresh token has expired");
 }
 
@@ -58,28 +59,30 @@ absl::StatusOr<AuditRecord> DecodeAudit(const SqliteRows& row) {
                      .txn = row.String(6)};
 }
 
-// A chain grows by one at its end, and only the newest epoch of a server grows: an older one is of a process that has
-// been replaced.
-absl::Status AppendAudit(SqliteConnection& db, const AuditRecord& record) {
-  uint64_t epoch = 0, seq = 0;
+// Only the newest epoch of a server grows: an older one is of a process that has been replaced.
+absl::Status AppendAudit(SqliteConnection& db, const AuditAppend& append) {
+  uint64_t seq = 0;
+  std::string previous;
   {
     SIGNET_ASSIGN_OR_RETURN(SqliteRows rows,
-                            db.Query("SELECT epoch, seq FROM audit_records WHERE server_id = ? ORDER BY epoch DESC, "
-                                     "seq DESC LIMIT 1",
-                                     record.server_id));
+                            db.Query("SELECT epoch, seq, hash FROM audit_records WHERE server_id = ? ORDER BY epoch "
+                                     "DESC, seq DESC LIMIT 1",
+                                     append.server_id));
     SIGNET_ASSIGN_OR_RETURN(const bool found, rows.Next());
-    if (found) {
-      epoch = static_cast<uint64_t>(rows.Int(0));
+    const uint64_t epoch = found ? static_cast<uint64_t>(rows.Int(0)) : 0;
+    if (found && epoch > append.epoch) {
+      return absl::FailedPreconditionError(absl::StrCat("the audit chain of server ", append.server_id, " has epoch ",
+                                                        epoch, ", newer than ", append.epoch,
+                                                        ": another process writes it"));
+    }
+    if (found && epoch == append.epoch) {
       seq = static_cast<uint64_t>(rows.Int(1));
+      previous = rows.String(2);
     }
   }
-  const bool follows = record.epoch == epoch ? record.seq == seq + 1 : record.epoch > epoch && record.seq == 1;
-  if (!follows) {
-    return absl::AbortedError(absl::StrCat("audit record ", record.epoch, "/", record.seq, " does not follow ", epoch,
-                                           "/", seq, " of server ", record.server_id));
-  }
+  const std::string body = append.body(seq + 1, previous);
   return db.Run("INSERT INTO audit_records (server_id, epoch, seq, body, hash, txn) VALUES (?, ?, ?, ?, ?, ?)",
-                record.server_id, record.epoch, record.seq, record.body, SqliteBlob{record.hash}, record.txn);
+                append.server_id, append.epoch, seq + 1, body, SqliteBlob{crypto::Sha256(body)}, append.txn);
 }
 
 template <typename... Args>
@@ -98,15 +101,14 @@ int64_t Limit(size_t limit) { return limit == 0 ? std::numeric_limits<int64_t>::
 
 }  // namespace
 
-// What is final comes before the audit: who is told kAborted tries again with a new seq.
+// The audit record last: it has its place only when nothing else is refused.
 absl::Status WriteConsume(WriteContext& context, const Consume& consume, absl::Time now) {
   SqliteConnection& db = context.db;
   for (const auto& [value, until] : consume.once) SIGNET_RETURN_IF_ERROR(UseOnce(db, value, until, now));
   if (consume.spend_refresh) SIGNET_RETURN_IF_ERROR(SpendRefresh(db, consume, now));
   if (consume.budget) SIGNET_RETURN_IF_ERROR(ReserveCalls(context, *consume.budget));
   if (consume.new_refresh) SIGNET_RETURN_IF_ERROR(InsertRefresh(db, *consume.new_refresh));
-  for (const AuditRecord& record : consume.audit) SIGNET_RETURN_IF_ERROR(AppendAudit(db, record));
-  return absl::OkStatus();
+  return consume.audit ? AppendAudit(db, *consume.audit) : absl::OkStatus();
 }
 
 absl::StatusOr<size_t> DeleteExpiredUses(WriteContext& context, absl::Time now) {

@@ -1,7 +1,5 @@
 #include "server/entries/entry_index.h"
 
-#include <pthread.h>
-
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
@@ -12,43 +10,11 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
+#include "common/concurrency/reader_writer_lock.h"
 #include "server/entries/entry_graph.h"
 
 namespace signet::server {
 namespace {
-
-// A reader-writer lock under which a writer that waits goes first: std::shared_mutex on glibc lets readers that keep
-// coming starve it.
-class IndexLock {
- public:
-  IndexLock() {
-    pthread_rwlockattr_t attributes;
-    pthread_rwlockattr_init(&attributes);
-    pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
-    pthread_rwlock_init(&lock_, &attributes);
-    pthread_rwlockattr_destroy(&attributes);
-  }
-  ~IndexLock() { pthread_rwlock_destroy(&lock_); }
-  IndexLock(const IndexLock&) = delete;
-  IndexLock& operator=(const IndexLock&) = delete;
-
-  template <typename F>
-  auto Read(const F& f) const {
-    pthread_rwlock_rdlock(&lock_);
-    auto result = f();
-    pthread_rwlock_unlock(&lock_);
-    return result;
-  }
-  template <typename F>
-  void Write(const F& f) {
-    pthread_rwlock_wrlock(&lock_);
-    f();
-    pthread_rwlock_unlock(&lock_);
-  }
-
- private:
-  mutable pthread_rwlock_t lock_;
-};
 
 class MemoryEntryIndex final : public EntryIndex {
  public:
@@ -96,7 +62,7 @@ class MemoryEntryIndex final : public EntryIndex {
   void Tell(EntryGraph::Notes notes, const std::vector<spiffe::TrustDomain>& bundles, uint64_t seq);
   void TellAgent(const std::string& agent_id, const AgentChange& change);
 
-  mutable IndexLock lock_;
+  mutable ReaderWriterLock lock_;
   EntryGraph graph_;                                             // guarded by lock_
   absl::flat_hash_map<spiffe::TrustDomain, BundlePtr> bundles_;  // guarded by lock_
   std::atomic<uint64_t> seq_ = 0;

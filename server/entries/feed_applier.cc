@@ -38,7 +38,8 @@ void Append(std::vector<std::pair<Key, std::shared_ptr<const T>>>& out, const Ke
 
 class StoreFeedApplier final : public FeedApplier {
  public:
-  StoreFeedApplier(DataStore& store, EntryIndex& index, Clock& clock) : store_(store), index_(index), clock_(clock) {}
+  StoreFeedApplier(DataStore& store, EntryIndex& index, Clock& clock, TokenRegistry* registry)
+      : store_(store), index_(index), registry_(registry), clock_(clock) {}
   ~StoreFeedApplier() override {
     store_.SetWakeUp(nullptr);
     worker_.reset();
@@ -70,6 +71,7 @@ class StoreFeedApplier final : public FeedApplier {
 
   DataStore& store_;
   EntryIndex& index_;
+  TokenRegistry* const registry_;
   Clock& clock_;
   mutable std::mutex mutex_;
   std::condition_variable reached_;  // the index's position has moved
@@ -87,6 +89,7 @@ void StoreFeedApplier::Apply(EntryIndex::Update update) {
 // In pages into an empty index; `whole`: in one piece, and what is not there any more goes.
 absl::Status StoreFeedApplier::Load(bool whole) {
   SIGNET_ASSIGN_OR_RETURN(const uint64_t seq, store_.LastSeq());
+  if (registry_ != nullptr) SIGNET_RETURN_IF_ERROR(registry_->LoadAll(store_, seq));
   EntryIndex::Update update{.whole = whole};
   const auto page_done = [&] {
     if (!whole) Apply(std::exchange(update, EntryIndex::Update{}));
@@ -109,6 +112,7 @@ absl::Status StoreFeedApplier::Load(bool whole) {
   do {
     SIGNET_ASSIGN_OR_RETURN(Page<spiffe::Entry> page, store_.ListEntries({}, request));
     for (spiffe::Entry& entry : page.items) {
+      if (entry.withdrawn) continue;  // to memory it is not there
       const std::string id = entry.id;
       update.entries.emplace_back(id, Share(std::move(entry)));
     }
@@ -147,6 +151,7 @@ absl::Status StoreFeedApplier::FollowOnce(bool& more) {
 
 absl::Status StoreFeedApplier::ApplyChanges(const std::vector<Change>& changes) {
   EntryIndex::Update update{.seq = changes.back().seq};
+  if (registry_ != nullptr) SIGNET_RETURN_IF_ERROR(registry_->Apply(store_, changes, update.seq));
   std::vector<std::string> entry_ids;
   absl::flat_hash_set<std::pair<Change::Kind, std::string>> seen;
   absl::Status status;
@@ -173,13 +178,14 @@ absl::Status StoreFeedApplier::ApplyChanges(const std::vector<Change>& changes) 
       case Change::Kind::kTask:
       case Change::Kind::kUserRights:
       case Change::Kind::kRevocation:
-        break;
+        break;  // the registry's
     }
   }
   SIGNET_RETURN_IF_ERROR(status);
   SIGNET_ASSIGN_OR_RETURN(std::vector<spiffe::Entry> entries, store_.GetEntries(entry_ids));
   absl::flat_hash_set<std::string> found;
   for (spiffe::Entry& entry : entries) {
+    if (entry.withdrawn) continue;
     const std::string id = entry.id;
     found.insert(id);
     update.entries.emplace_back(id, Share(std::move(entry)));
@@ -193,8 +199,9 @@ absl::Status StoreFeedApplier::ApplyChanges(const std::vector<Change>& changes) 
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<FeedApplier>> FeedApplier::Create(DataStore& store, EntryIndex& index, Clock& clock) {
-  auto applier = std::make_unique<StoreFeedApplier>(store, index, clock);
+absl::StatusOr<std::unique_ptr<FeedApplier>> FeedApplier::Create(DataStore& store, EntryIndex& index, Clock& clock,
+                                                                 TokenRegistry* registry) {
+  auto applier = std::make_unique<StoreFeedApplier>(store, index, clock, registry);
   SIGNET_RETURN_IF_ERROR(applier->Start());
   return applier;
 }
