@@ -1,40 +1,27 @@
 // What workloads were served, sealed on disk, so that an agent that restarts while no server answers serves on.
 // Files under data_dir, 0600: cache.key (32 random bytes), cache.sealed (AES-256-GCM over all of it, replaced
-// atomically, bound to the trust domain and the format), cache.withdrawn (records of what must no longer be served,
-// each sealed and fsynced before the server is told that the agent knows). Any bit that differs, and any truncation of
-// cache.sealed, refuses the whole: no key is released. A damaged pair is set aside. Whoever can read data_dir as the
-// agent's user can read the keys: the seal guards integrity and stolen single files, not against that user.
-// Thread-safe. Withdraw() and Write() may come from different threads.
+// atomically, bound to the trust domain and the format), cache.changes (sealed_log.h: what has changed since, each
+// record durable before a workload is given the SVIDs in it, or before the server is told that the agent knows what it
+// withdraws). Any bit that differs, and any truncation of cache.sealed, refuses the whole: no key is released. A
+// damaged pair is set aside. Whoever can read data_dir as the agent's user can read the keys: the seal guards integrity
+// and stolen single files, not against that user. Thread-safe. Publish(), Withdraw() and Write() may come from
+// different threads.
 #pragma once
 
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "agent/storage/cache_state.h"
+#include "agent/storage/sealed_log.h"
 #include "agent/sync/memory_svid_cache.h"
 #include "common/time/clock.h"
 
 namespace signet::agent {
-
-struct SealedState {
-  CacheSnapshot snapshot;
-  std::string epoch;
-  std::map<std::string, std::string> bundle_revisions;  // trust domain name -> the server's name for the revision
-};
-
-// A state of things that has ended: see MemorySvidCache::Change. `changed` are entries that were there before.
-struct Withdrawal {
-  std::vector<std::string> removed_ids;
-  std::vector<spiffe::Entry> changed;
-  std::vector<std::pair<spiffe::Bundle, std::string>> bundles;
-  std::vector<std::string> removed_bundles;
-  bool empty() const { return removed_ids.empty() && changed.empty() && bundles.empty() && removed_bundles.empty(); }
-};
 
 class SealedCache {
  public:
@@ -43,18 +30,26 @@ class SealedCache {
                                                            const spiffe::TrustDomain& trust_domain, Clock& clock);
   ~SealedCache();
 
-  // Once, before the first Write() or Withdraw(). SVIDs that have ended are left out. kNotFound: nothing sealed;
-  // kDataLoss: damaged, set aside; kFailedPrecondition: the clock is behind the moment of sealing, so that nobody can
-  // say what has ended.
+  // Once, before all that follows; what it could not read, the first of them removes. SVIDs that have ended are left
+  // out. kNotFound: nothing sealed; kDataLoss: damaged, set aside; kFailedPrecondition: the clock is behind the moment
+  // of writing, so that nobody can say what has ended.
   absl::StatusOr<SealedState> Load();
 
-  // Replaces the sealed state. `take` must show every change whose Withdraw() has returned; records written while it
-  // runs are kept.
+  // Puts SVIDs into `cache`, durably first: workloads are given nothing that a restart would lack. On error they are in
+  // `cache` all the same, and durable only after the next Write().
+  absl::Status Publish(std::vector<HeldSvid> svids, MemorySvidCache& cache);
+
+  // Of a change that memory has already, so that no Publish() from now on says the opposite. Durable when it returns
+  // OK. On error the sealed state is removed instead, so that nothing withdrawn can come back; only if even that fails
+  // is an error returned.
+  absl::Status Withdraw(const RecordedChange& change);
+
+  // Replaces the sealed state. `take` must show every change whose Publish() or Withdraw() has returned; records
+  // written while it runs are kept. Publish() does not wait for it.
   absl::Status Write(const std::function<SealedState()>& take);
 
-  // Durable when it returns OK. On error the sealed state is removed instead, so that nothing withdrawn can come back;
-  // only if even that fails is an error returned.
-  absl::Status Withdraw(const Withdrawal& withdrawal);
+  // Bytes of the records that the next Write() takes in.
+  size_t unsealed_bytes() const;
 
   // Removes everything for good: the agent is banned or evicted. Later writes are refused.
   absl::Status Destroy();
@@ -62,23 +57,21 @@ class SealedCache {
  private:
   SealedCache(std::string directory, const spiffe::TrustDomain& trust_domain, std::string key, Clock& clock);
   std::string Path(absl::string_view name) const;
-  std::string Context(absl::string_view what) const;
-  absl::StatusOr<SealedState> ReadSealed();
-  absl::StatusOr<std::vector<Withdrawal>> ReadLog();
-  absl::Status Append(const std::string& record);
-  absl::Status RewriteLog(size_t first_kept);
+  absl::StatusOr<SealedState> Read();
   absl::Status SetAsideAll(const absl::Status& why);
-  absl::Status Remove();
+  absl::Status Remove();  // with both locks held
+  absl::Status RemoveIfUnread();
 
   const std::string directory_;
   const spiffe::TrustDomain trust_domain_;
   std::string key_;
   Clock& clock_;
-  std::mutex mutex_;
-  std::vector<std::string> records_;  // in the log now, as plain bytes
-  uint64_t generation_ = 0;           // of Remove(): what was taken before is not written after
+  std::mutex file_mutex_;     // of cache.sealed; taken before:
+  mutable std::mutex mutex_;  // of what follows
+  SealedLog log_;             // cache.changes
+  uint64_t generation_ = 0;   // of Remove(): what was taken before is not written after
+  bool unread_ = true;        // nobody knows what stands in the files
   bool destroyed_ = false;
-  int log_fd_ = -1;
 };
 
 }  // namespace signet::agent

@@ -9,7 +9,8 @@
 namespace signet::agent {
 namespace {
 
-constexpr absl::Duration kShortestRest = absl::Milliseconds(20);
+constexpr absl::Duration kShortestRest = absl::Seconds(1);
+constexpr size_t kLongRecord = 16 << 20;
 constexpr int kRestPerWork = 2;  // a third of the time at most goes into writing, on a disk however slow,
 constexpr absl::Duration kRestPerSvid = absl::Milliseconds(2);  // and about a MiB a second is written
 
@@ -50,7 +51,7 @@ absl::Duration CacheSealer::Run() {
   const uint64_t version = cache_.version();
   if (!cache_.ready() || version == sealed_version_) return absl::InfiniteDuration();
   const absl::Duration now = clock_.Steady();
-  if (now < not_before_) return not_before_ - now;
+  if (now < not_before_ && sealed_.unsealed_bytes() < kLongRecord) return not_before_ - now;
   size_t svids = 0;
   const absl::Status status = sealed_.Write([&] {
     // The position first: a bundle that changes in between is told again after a restart, not left behind.

@@ -1,5 +1,6 @@
-// The seal worker's job: writes the sealed cache after a change. The first change is written at once; then it rests for
-// 20 ms, longer after a large or slow write. What was minted in such a rest is not there after a kill -9.
+// The seal worker's job: writes the sealed cache after a change, so that the record of changes beside it stays short.
+// The first change is written at once; then it rests for a second, longer after a large or slow write, shorter when the
+// record has grown long. What workloads were given meanwhile is in the record.
 // Not thread-safe: one worker calls Run().
 #pragma once
 

@@ -131,7 +131,7 @@ void EntrySync::OnDelta(SyncMessage& message) {
   }
   MemorySvidCache::Change change{
       std::move(message.upserts), std::move(message.removed_ids), {}, std::move(message.removed_bundles)};
-  Revisions revisions;
+  BundleRevisions revisions;
   for (auto& [bundle, revision] : message.bundles) {
     revisions[bundle.trust_domain.name()] = revision;
     change.bundles.push_back(std::move(bundle));
@@ -248,38 +248,39 @@ void EntrySync::Synced() {
   if (!status.ok()) SIGNET_LOG(debug, "the agent's status could not be told", {{"error", status.message()}});
 }
 
-Withdrawal EntrySync::WithdrawnBy(const MemorySvidCache::Change& change, const Revisions& revisions) const {
-  Withdrawal withdrawal;
+// What it withdraws, and bundles. Entries that are new stand in the record of their first SVID.
+RecordedChange EntrySync::ToRecord(const MemorySvidCache::Change& change, const BundleRevisions& revisions) const {
+  RecordedChange record;
   for (const std::string& id : change.removed_ids) {
-    if (deps_.cache.FindEntry(id) != nullptr) withdrawal.removed_ids.push_back(id);
+    if (deps_.cache.FindEntry(id) != nullptr) record.removed_ids.push_back(id);
   }
   for (const spiffe::Entry& entry : change.upserts) {
     const EntryPtr held = deps_.cache.FindEntry(entry.id);
-    if (held != nullptr && *held != entry) withdrawal.changed.push_back(entry);
+    if (held != nullptr && *held != entry) record.entries.push_back(entry);
   }
   for (const spiffe::Bundle& bundle : change.bundles) {
     const std::string& name = bundle.trust_domain.name();
     const BundlePtr held = deps_.cache.FindBundle(name);
-    if (held == nullptr || *held == bundle) continue;
+    if (held != nullptr && *held == bundle) continue;
     const auto revision = revisions.find(name);
-    withdrawal.bundles.emplace_back(bundle, revision == revisions.end() ? "" : revision->second);
+    record.bundles.emplace_back(bundle, revision == revisions.end() ? "" : revision->second);
   }
   for (const std::string& name : change.removed_bundles) {
-    if (deps_.cache.FindBundle(name) != nullptr) withdrawal.removed_bundles.push_back(name);
+    if (deps_.cache.FindBundle(name) != nullptr) record.removed_bundles.push_back(name);
   }
-  return withdrawal;
+  return record;
 }
 
-void EntrySync::Apply(MemorySvidCache::Change change, const Revisions& revisions) {
-  const Withdrawal withdrawal = deps_.sealed == nullptr ? Withdrawal{} : WithdrawnBy(change, revisions);
+void EntrySync::Apply(MemorySvidCache::Change change, const BundleRevisions& revisions) {
+  const RecordedChange record = deps_.sealed == nullptr ? RecordedChange{} : ToRecord(change, revisions);
   const BundlePtr before = deps_.cache.OwnBundle();
   const std::vector<std::string> removed_bundles = change.removed_bundles;
   deps_.cache.Apply(std::move(change));
   // After the bundles themselves: a snapshot in between is told again, not left behind.
   for (const std::string& name : removed_bundles) deps_.position.Forget(name);
   for (const auto& [name, revision] : revisions) deps_.position.SetRevision(name, revision);
-  if (!withdrawal.empty()) {
-    if (const absl::Status status = deps_.sealed->Withdraw(withdrawal); !status.ok()) {
+  if (!record.empty()) {
+    if (const absl::Status status = deps_.sealed->Withdraw(record); !status.ok()) {
       deps_.health.SetDegraded("storage", status.message());
       SIGNET_LOG(error, "a withdrawal is not durable", {{"error", status.message()}});
     } else {

@@ -1,8 +1,8 @@
 // The sync worker's job: holds the AgentSync stream, or polls a server that has none, and is the only writer of entries
 // and bundles. Only `complete` withdraws what a list does not name. A change goes to memory first, so that workloads
-// are told without waiting for the disk; what it withdraws then goes to the log beside the sealed cache; and only then
-// is the server told that the change has arrived. Not thread-safe: one worker calls Run(). Reopen() may come from any
-// thread.
+// are told without waiting for the disk; what a restart must know of it then goes to the record beside the sealed
+// cache; and only then is the server told that the change has arrived. Not thread-safe: one worker calls Run().
+// Reopen() may come from any thread.
 #pragma once
 
 #include <atomic>
@@ -66,9 +66,8 @@ class EntrySync {
   absl::Status Poll();
   void Synced();
   SyncHello Hello() const;
-  using Revisions = std::map<std::string, std::string>;  // trust domain name -> the server's name for the revision
-  void Apply(MemorySvidCache::Change change, const Revisions& revisions);
-  Withdrawal WithdrawnBy(const MemorySvidCache::Change& change, const Revisions& revisions) const;
+  void Apply(MemorySvidCache::Change change, const BundleRevisions& revisions);
+  RecordedChange ToRecord(const MemorySvidCache::Change& change, const BundleRevisions& revisions) const;
   void OnOwnBundle(const BundlePtr& before, const BundlePtr& now);
 
   const Deps deps_;

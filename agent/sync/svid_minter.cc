@@ -212,10 +212,17 @@ absl::Status SvidMinter::MintBatch(const std::vector<std::string>& ids) {
                {{"entry", entries[i]->id}, {"error", Text(held.status())}});
   }
   deps_.metrics.x509_rotations.Add(static_cast<double>(minted.size()));
-  if (!minted.empty()) deps_.cache.SetSvids(std::move(minted));
+  if (!minted.empty()) Publish(std::move(minted));
   if (!refused.empty()) deps_.cache.SetRefused(refused);
   deps_.on_minted();
   return absl::OkStatus();
+}
+
+void SvidMinter::Publish(std::vector<HeldSvid> minted) {
+  if (deps_.sealed == nullptr) return deps_.cache.SetSvids(std::move(minted));
+  if (const absl::Status status = deps_.sealed->Publish(std::move(minted), deps_.cache); !status.ok()) {
+    SIGNET_LOG(warn, "new SVIDs are served, but not yet on disk", {{"error", status.message()}});
+  }
 }
 
 absl::StatusOr<HeldSvid> SvidMinter::Accept(const EntryPtr& entry, const crypto::PrivateKey& key,

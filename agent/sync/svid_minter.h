@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "agent/metrics.h"
 #include "agent/nodeattestor/node_attestor.h"
+#include "agent/storage/sealed_cache.h"
 #include "agent/sync/agent_identity.h"
 #include "agent/sync/memory_svid_cache.h"
 #include "agent/sync/server_client.h"
@@ -32,6 +33,7 @@ class SvidMinter {
     ServerClient& client;
     AgentIdentity& identity;
     const LatestValue<std::unique_ptr<NodeAttestor>>& attestor;
+    SealedCache* sealed;  // may be null
     Standing& standing;
     Clock& clock;
     Metrics& metrics;
@@ -53,6 +55,7 @@ class SvidMinter {
   bool OwnAuthorityIsTainted() const;
   absl::Duration CarryOut(const RefreshPlan& plan, Instant now);
   absl::Status MintBatch(const std::vector<std::string>& ids);
+  void Publish(std::vector<HeldSvid> minted);
   absl::StatusOr<HeldSvid> Accept(const EntryPtr& entry, const crypto::PrivateKey& key, absl::StatusOr<Chain> chain,
                                   Instant now);
   Instant Now() const { return {deps_.clock.Now(), deps_.clock.Steady()}; }

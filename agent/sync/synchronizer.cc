@@ -16,8 +16,8 @@ Synchronizer::Synchronizer(Deps deps)
                      Wake(mint_);
                      Wake(seal_);
                    }}),
-      minter_({deps_.trust_domain, deps_.cache, deps_.client, deps_.identity, deps_.attestor, standing_, deps_.clock,
-               deps_.metrics, deps_.first_trust,
+      minter_({deps_.trust_domain, deps_.cache, deps_.client, deps_.identity, deps_.attestor, deps_.sealed, standing_,
+               deps_.clock, deps_.metrics, deps_.first_trust,
                [this] {
                  entry_sync_.Reopen();
                  Wake(sync_);

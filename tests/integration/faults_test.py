@@ -27,23 +27,29 @@ class FaultTest(unittest.TestCase):
 
 
 class ServerAwayTest(FaultTest):
-    def wait_sealed(self):
-        """Until the sealed cache was written after this moment, or has rested since the last change."""
-        cache = self.system.agent.data / "cache.sealed"
-        seen = cache.stat().st_mtime_ns
-        began = time.monotonic()
-        wait_for("the sealed cache", lambda: cache.stat().st_mtime_ns != seen or time.monotonic() - began > 1)
-
     def test_agent_restarted_without_server_serves_what_it_held(self):  # F3; SPIRE's agent exits here
         self.system.start()
         self.system.create_entry("/app")
         before = self.system.wait_svid("/app")
-        self.wait_sealed()
+        self.system.agent.kill()  # at once: what a workload has been given is on disk
         self.system.server.kill()
-        self.system.agent.kill()
         self.system.agent.spawn()
         after = self.system.wait_svid("/app")
         self.assertEqual(before["x509_svid"], after["x509_svid"])
+
+    def test_agent_killed_at_any_moment_serves_all_that_a_workload_was_given(self):  # F3
+        self.system.start()
+        for n in range(6):
+            self.system.create_entry(f"/app/{n}")
+            given = self.system.wait_svid(f"/app/{n}")
+            self.system.agent.kill()
+            self.system.server.kill()
+            self.system.agent.spawn()
+            held = {svid["spiffe_id"]: svid for svid in wait_for("served", lambda: self.system.fetch(check=False))}
+            self.assertEqual(len(held), n + 1)
+            self.assertEqual(held[given["spiffe_id"]]["x509_svid"], given["x509_svid"])
+            self.system.server.start()
+            wait_for("the server's return", lambda: "degraded" not in self.system.agent.http("/readyz")[1], 40)
 
     def test_withdrawn_entry_stays_withdrawn_over_a_restart_without_server(self):
         self.system.start()
@@ -189,6 +195,9 @@ class ServerKillTest(FaultTest):
 
 
 class AgentKillTest(FaultTest):
+    def given(self):
+        return {svid["spiffe_id"]: svid["x509_svid"] for svid in self.system.fetch(check=False) or []}
+
     def test_killed_at_each_step_of_a_file_write_it_serves_again(self):
         self.system.start()
         self.system.create_entry("/app", x509_ttl="10s")
@@ -205,6 +214,26 @@ class AgentKillTest(FaultTest):
                     self.system.wait_svid("/app")
                     self.system.agent.stop()
 
+
+    def test_killed_at_each_step_of_a_mint_it_serves_without_server_what_a_workload_was_given(self):
+        self.system.start()
+        steps = ("sealed_log.before_append", "sealed_log.after_write", "sealed_log.after_fsync", "sealed_cache.before_publish",
+                 "sealed_cache.after_publish", "sealed_cache.before_log_reset")
+        for n, failpoint in enumerate(steps):
+            with self.subTest(failpoint=failpoint):
+                self.system.create_entry(f"/kept/{n}")
+                self.system.wait_svid(f"/kept/{n}")
+                self.system.agent.stop()
+                self.system.agent.spawn(failpoint=f"{failpoint}=kill@1")
+                wait_for("the agent to serve or to die", lambda: self.given() or not self.system.agent.running())
+                self.system.create_entry(f"/new/{n}")
+                given = {}
+                wait_for("the failpoint", lambda: (given.update(self.given()), not self.system.agent.running())[1], 40)
+                self.system.server.kill()
+                self.system.agent.spawn()
+                self.assertLessEqual(given.items(), wait_for("served", self.given).items())
+                self.system.server.start()
+                wait_for("the server's return", lambda: "degraded" not in self.system.agent.http("/readyz")[1], 40)
 
     def test_killed_at_each_step_of_a_sync_it_ends_where_the_server_is(self):
         self.system.start()
