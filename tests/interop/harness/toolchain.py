@@ -11,6 +11,7 @@ from .results import Failure, note
 
 HERE = pathlib.Path(__file__).resolve().parent.parent
 SPIRE_VERSION = "1.13.3"
+KEYCLOAK_VERSION = "26.7.3"
 _NO_REGISTRY = 75  # EX_TEMPFAIL, how installers say "the toolchain or the registry is not here"
 
 
@@ -100,6 +101,44 @@ def java_command():
         _install("java program", ["nice", "-n", "10", "mvn", "-q", "-B", "package"], cwd=sources)
         stamp.write_text(wanted)
     return ["java", "-cp", f"{sources}/target/classes:{sources}/target/dependency/*", "Workload"]
+
+
+@functools.cache
+def keycloak():
+    """Keycloak's home, unpacked; its first start builds itself."""
+    require_tool("java")
+    require_tool("mvn")
+    home = cache() / f"keycloak-{KEYCLOAK_VERSION}"
+    if not (home / "bin" / "kc.sh").exists():
+        artifact = f"org.keycloak:keycloak-quarkus-dist:{KEYCLOAK_VERSION}:tar.gz"
+        _install("Keycloak from Maven Central", ["mvn", "-q", "-B", "dependency:get", f"-Dartifact={artifact}", "-Dtransitive=false"],
+                 registry=True)
+        _install("Keycloak", ["mvn", "-q", "-B", "dependency:copy", f"-Dartifact={artifact}", f"-DoutputDirectory={cache()}"], registry=True)
+        archive = cache() / f"keycloak-quarkus-dist-{KEYCLOAK_VERSION}.tar.gz"
+        _install("Keycloak's archive", ["tar", "xzf", archive, "-C", cache()])
+        archive.unlink()
+    return home
+
+
+@functools.cache
+def node_programs():
+    """The folder with our programs on npm's packages, installed."""
+    require_tool("node")
+    require_tool("npm")
+    target = cache() / "node"
+    sources = HERE / "node"
+    stamp = target / "installed"
+    wanted = (sources / "package-lock.json").read_text()
+    if not stamp.exists() or stamp.read_text() != wanted:
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(sources / name, target)
+        _install("packages from npm", ["npm", "ci", "--no-audit", "--no-fund", "--omit=optional"], cwd=target, registry=True)
+        stamp.write_text(wanted)
+    for program in sources.glob("*.mjs"):
+        shutil.copy(program, target)
+    return target
 
 
 def require_tool(name):
