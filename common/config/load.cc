@@ -1,9 +1,11 @@
 #include "common/config/load.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 #include <google/protobuf/descriptor.h>
+#include <google/protobuf/struct.pb.h>
 #include <google/protobuf/stubs/common.h>
 
 #include "absl/strings/escaping.h"
@@ -81,6 +83,9 @@ class Loader {
 
   void Fill(const YamlNode& node, absl::string_view path, Message& message) {
     if (node.kind == Kind::kNull) return;  // "key:" alone: all its defaults
+    if (message.GetDescriptor() == google::protobuf::Struct::descriptor()) {
+      return FillFree(node, std::string(path), static_cast<google::protobuf::Struct&>(message));
+    }
     if (node.kind != Kind::kMapping) {
       Complain(node, path, "expects keys and values (a mapping)");
       return;
@@ -152,6 +157,45 @@ class Loader {
       Message& pair = *message.GetReflection()->AddMessage(&message, &field);
       FillField(key, inner, *field.message_type()->map_key(), pair);
       FillField(value, inner, *field.message_type()->map_value(), pair);
+    }
+  }
+
+  // A part without schema, such as the JSON schema of a tool: plain words are read as YAML reads them.
+  void FillFree(const YamlNode& node, const std::string& path, google::protobuf::Struct& into) {
+    if (node.kind != Kind::kMapping) return Complain(node, path, "expects keys and values (a mapping)");
+    for (const auto& [key, value] : node.members) {
+      const std::string inner = absl::StrCat(path, ".", key.scalar);
+      const auto [it, fresh] = into.mutable_fields()->insert({key.scalar, {}});
+      if (!fresh) {
+        Complain(key, inner, "given twice; keep one");
+      } else {
+        SetFree(value, inner, it->second);
+      }
+    }
+  }
+
+  void SetFree(const YamlNode& node, const std::string& path, google::protobuf::Value& into) {
+    double number = 0;
+    switch (node.kind) {
+      case Kind::kNull:
+        return into.set_null_value(google::protobuf::NULL_VALUE);
+      case Kind::kMapping:
+        return FillFree(node, path, *into.mutable_struct_value());
+      case Kind::kSequence:
+        into.mutable_list_value();
+        for (const YamlNode& item : node.items) SetFree(item, path, *into.mutable_list_value()->add_values());
+        return;
+      case Kind::kScalar:
+        break;
+    }
+    if (!google::protobuf::internal::IsStructurallyValidUTF8(node.scalar)) {
+      Complain(node, path, "is not valid UTF-8 text");
+    } else if (!node.quoted && (node.scalar == "true" || node.scalar == "false")) {
+      into.set_bool_value(node.scalar == "true");
+    } else if (!node.quoted && absl::SimpleAtod(node.scalar, &number) && std::isfinite(number)) {
+      into.set_number_value(number);
+    } else {
+      into.set_string_value(node.scalar);
     }
   }
 

@@ -106,6 +106,14 @@ int Run(std::vector<std::string> arguments, Context& context) {
   AddTokenCommands(app, context);
   AddBundleCommands(app, context);
   AddSvidCommands(app, context);
+  AddIdentityCommands(app, context);
+  AddIssuerCommands(app, context);
+  AddResourceCommands(app, context);
+  AddGrantCommands(app, context);
+  AddTaskCommands(app, context);
+  AddRevokeCommand(app, context);
+  AddExplainExchangeCommand(app, context);
+  AddAuditCommands(app, context);
   AddStatusCommands(app, context);
   AddLogLevelCommand(app, context);
   AddDevCommand(app, context);

@@ -48,12 +48,20 @@ inline CLI::Option* AddList(CLI::App& verb, const std::string& name, std::vector
 }
 
 void AddAgentCommands(CLI::App& app, Context& context);
+void AddAuditCommands(CLI::App& app, Context& context);  // audit, alert
 void AddBundleCommands(CLI::App& app, Context& context);
 void AddDevCommand(CLI::App& app, Context& context);
 void AddEntryCommands(CLI::App& app, Context& context);
+void AddExplainExchangeCommand(CLI::App& app, Context& context);
+void AddGrantCommands(CLI::App& app, Context& context);
+void AddIdentityCommands(CLI::App& app, Context& context);
+void AddIssuerCommands(CLI::App& app, Context& context);
 void AddLogLevelCommand(CLI::App& app, Context& context);
+void AddResourceCommands(CLI::App& app, Context& context);  // resource, tool
+void AddRevokeCommand(CLI::App& app, Context& context);
 void AddStatusCommands(CLI::App& app, Context& context);
 void AddSvidCommands(CLI::App& app, Context& context);
+void AddTaskCommands(CLI::App& app, Context& context);
 void AddTokenCommands(CLI::App& app, Context& context);
 void AddToolCommands(CLI::App& app, Context& context);  // completion, validate, version
 

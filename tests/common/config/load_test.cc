@@ -9,6 +9,7 @@
 #include "config/agent.pb.h"
 #include "config/entries.pb.h"
 #include "config/server.pb.h"
+#include "config/token_records.pb.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_dir.h"
 
@@ -179,6 +180,22 @@ TEST(LoadTest, ShowsWhereAWrongValueStandsTogetherWithTheErrorsOfReading) {
             absl::StrCat(file, ":1: listn: unknown key; did you mean listen?\n", file, ":3: ca.ttl: is wrong\n", file,
                          ":2: ca.key_type: is wrong\n", file, ":5: admin_ids[0]: is wrong\n", file,
                          ": trust_domain: is wrong"));
+}
+
+// The part of a tool without schema of ours: its own JSON schema.
+TEST(LoadTest, ReadsPartsWithoutSchema) {
+  Tools tools;
+  SIGNET_ASSERT_OK(LoadYamlList("name: query\ninput_schema: {type: object, required: [id], limit: 3, strict: true, note: \"7\"}", "t",
+                                1 << 16, tools));
+  ASSERT_EQ(tools.tools_size(), 1);
+  const auto& fields = tools.tools(0).input_schema().fields();
+  EXPECT_EQ(fields.at("type").string_value(), "object");
+  EXPECT_EQ(fields.at("required").list_value().values(0).string_value(), "id");
+  EXPECT_EQ(fields.at("limit").number_value(), 3);
+  EXPECT_TRUE(fields.at("strict").bool_value());
+  EXPECT_EQ(fields.at("note").string_value(), "7");
+  EXPECT_THAT(LoadYamlList("name: query\ninput_schema: {a: 1, a: 2}", "t", 1 << 16, tools),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("given twice")));
 }
 
 TEST(ValuesTest, ParsesDurations) {
