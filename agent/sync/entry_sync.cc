@@ -275,20 +275,24 @@ void EntrySync::Apply(MemorySvidCache::Change change, const BundleRevisions& rev
   const RecordedChange record = deps_.sealed == nullptr ? RecordedChange{} : ToRecord(change, revisions);
   const BundlePtr before = deps_.cache.OwnBundle();
   const std::vector<std::string> removed_bundles = change.removed_bundles;
-  deps_.cache.Apply(std::move(change));
+  const bool gives = !record.entries.empty();
+  deps_.cache.Apply(std::move(change), gives ? [&] { Record(record); } : std::function<void()>());
   // After the bundles themselves: a snapshot in between is told again, not left behind.
   for (const std::string& name : removed_bundles) deps_.position.Forget(name);
   for (const auto& [name, revision] : revisions) deps_.position.SetRevision(name, revision);
-  if (!record.empty()) {
-    if (const absl::Status status = deps_.sealed->Withdraw(record); !status.ok()) {
-      deps_.health.SetDegraded("storage", status.message());
-      SIGNET_LOG(error, "a withdrawal is not durable", {{"error", status.message()}});
-    } else {
-      deps_.health.SetReady("storage");
-    }
-  }
+  if (!gives) Record(record);
   if (const BundlePtr now = deps_.cache.OwnBundle(); now != before) OnOwnBundle(before, now);
   deps_.on_changed();
+}
+
+void EntrySync::Record(const RecordedChange& record) {
+  if (record.empty()) return;
+  if (const absl::Status status = deps_.sealed->Withdraw(record); !status.ok()) {
+    deps_.health.SetDegraded("storage", status.message());
+    SIGNET_LOG(error, "a withdrawal is not durable", {{"error", status.message()}});
+  } else {
+    deps_.health.SetReady("storage");
+  }
 }
 
 void EntrySync::OnOwnBundle(const BundlePtr& before, const BundlePtr& now) {

@@ -1,8 +1,9 @@
 // The sync worker's job: holds the AgentSync stream, or polls a server that has none, and is the only writer of entries
-// and bundles. Only `complete` withdraws what a list does not name. A change goes to memory first, so that workloads
-// are told without waiting for the disk; what a restart must know of it then goes to the record beside the sealed
-// cache; and only then is the server told that the change has arrived. Not thread-safe: one worker calls Run().
-// Reopen() may come from any thread.
+// and bundles. Only `complete` withdraws what a list does not name. A change goes to memory first, so that what it
+// withdraws ends without waiting for the disk; then what a restart must know of it goes to the record beside the sealed
+// cache; then streams are told of a changed entry, which may give them an SVID that is there already; and only then is
+// the server told that the change has arrived. Not thread-safe: one worker calls Run(). Reopen() may come from any
+// thread.
 #pragma once
 
 #include <atomic>
@@ -67,6 +68,7 @@ class EntrySync {
   void Synced();
   SyncHello Hello() const;
   void Apply(MemorySvidCache::Change change, const BundleRevisions& revisions);
+  void Record(const RecordedChange& record);
   RecordedChange ToRecord(const MemorySvidCache::Change& change, const BundleRevisions& revisions) const;
   void OnOwnBundle(const BundlePtr& before, const BundlePtr& now);
 

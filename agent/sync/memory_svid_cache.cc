@@ -323,10 +323,11 @@ void MemorySvidCache::PutEntry(spiffe::Entry entry, absl::flat_hash_set<Group*>&
   index_[slot->indexed_under].insert(slot.get());
 }
 
-void MemorySvidCache::Apply(Change change) {
+void MemorySvidCache::Apply(Change change, const std::function<void()>& before_told) {
   bool wanted = false;
   {
     std::lock_guard lock(mutex_);
+    if (before_told) ++silences_;
     absl::flat_hash_set<Group*> regroup;
     for (const std::string& id : change.removed_ids) RemoveEntry(id, regroup);
     for (Group* group : regroup) Regroup(*group);
@@ -370,6 +371,13 @@ void MemorySvidCache::Apply(Change change) {
       if (name != trust_domain_.name() && bundles_.erase(name) > 0) MarkAllDirty();
     }
     Changed();
+  }
+  if (before_told) {
+    before_told();
+    std::lock_guard lock(mutex_);
+    --silences_;
+    work_ = true;  // what came due meanwhile
+    wake_.notify_one();
   }
   if (wanted && on_wanted_) on_wanted_();
 }
@@ -611,7 +619,7 @@ void MemorySvidCache::RunNotifier() {
   std::vector<Delivery> deliveries;
   while (!stopping_) {
     deliveries.clear();
-    const absl::Duration wait = CollectDeliveries(deliveries);
+    const absl::Duration wait = silences_ > 0 ? absl::InfiniteDuration() : CollectDeliveries(deliveries);
     for (Delivery& delivery : deliveries) {
       const auto member = members_.find(delivery.member);
       if (member == members_.end()) continue;
@@ -624,7 +632,7 @@ void MemorySvidCache::RunNotifier() {
       idle_.notify_all();
     }
     if (!deliveries.empty()) continue;
-    clock_.Wait(lock, wake_, wait, [&] { return work_ || stopping_; });
+    clock_.Wait(lock, wake_, wait, [&] { return (work_ && silences_ == 0) || stopping_; });
   }
 }
 

@@ -77,8 +77,9 @@ class MemorySvidCache final : public SvidCache {
     std::vector<spiffe::Bundle> bundles;
     std::vector<std::string> removed_bundles;
   };
-  // What is withdrawn is gone from MatchingEntries() when this returns; streams are told by the notifier.
-  void Apply(Change change);
+  // What is withdrawn is gone from MatchingEntries() when this returns, and when it calls `before_told`; streams are
+  // told by the notifier, nothing before `before_told` has returned.
+  void Apply(Change change, const std::function<void()>& before_told = {});
   // Answers flow from now on.
   void SetReady(absl::Time last_sync);
   // SVIDs whose entry has gone or has another SPIFFE ID meanwhile are dropped. Clears a refusal.
@@ -180,6 +181,7 @@ class MemorySvidCache final : public SvidCache {
   absl::Time last_sync_ = absl::InfinitePast();
   size_t held_bytes_ = 0, held_count_ = 0;
   bool offline_ = false;
+  int silences_ = 0;   // changes that streams must not be told yet
   bool work_ = false;  // something is dirty or new
   bool stopping_ = false;
   std::thread notifier_;  // last: it uses all of the above

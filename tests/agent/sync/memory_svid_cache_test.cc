@@ -38,6 +38,10 @@ class Stream {
     changed_.wait(lock, [&] { return updates_.size() >= count; });
     return updates_[count - 1];
   }
+  bool AwaitFor(size_t count, absl::Duration at_most) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, absl::ToChronoMilliseconds(at_most), [&] { return updates_.size() >= count; });
+  }
   size_t count() {
     std::lock_guard lock(mutex_);
     return updates_.size();
@@ -219,6 +223,20 @@ TEST_F(MemorySvidCacheTest, RemovedEntryLeavesMatchingAtOnceAndTheStreamIsToldTh
   clock_.Advance(absl::Seconds(1));
   cache_.Apply({{}, {"b"}, {}, {}});
   EXPECT_THAT(stream.Await(3)->identities, IsEmpty());
+}
+
+TEST_F(MemorySvidCacheTest, NobodyIsToldOfAChangeBeforeItIsRecorded) {  // F3: what is given must be on disk
+  Ready();
+  Put({EntryOf("a", {"unix:uid:1"})});
+  Stream stream;
+  auto subscription = cache_.Subscribe(Sel({"unix:uid:2"}), stream.callback());
+  EXPECT_THAT(IdsOf(stream.Await(1)), IsEmpty());
+  clock_.AwaitWaiters(1);
+  cache_.Apply({.upserts = {EntryOf("a", {"unix:uid:2"})}}, [&] {
+    EXPECT_THAT(cache_.MatchingEntries(Sel({"unix:uid:1"})), IsEmpty());  // what it takes away has gone
+    EXPECT_FALSE(stream.AwaitFor(2, absl::Milliseconds(50)));
+  });
+  EXPECT_THAT(IdsOf(stream.Await(2)), ElementsAre("a"));
 }
 
 TEST_F(MemorySvidCacheTest, NarrowedSelectorsTakeTheIdentityAway) {
