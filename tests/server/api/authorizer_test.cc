@@ -221,6 +221,24 @@ TEST_F(AuthorizerLaggingTest, AdminEntryInTheDatabaseAloneIsGranted) {
   EXPECT_THAT(Authorize(Method::kNewDownstreamX509CA, TlsCaller(IdOf("/admin"))), StatusIs(kDenied));
 }
 
+TEST_F(AuthorizerLaggingTest, AWithdrawnAdminEntryGrantsNothing) {
+  IdentityRecord identity;
+  identity.spiffe_id = IdOf("/agent/ops").string();
+  identity.state = IdentityState::kActive;
+  SIGNET_ASSERT_OK(testing::Await<IdentityRecord>(
+      [&](auto done) { kit_.store->CreateIdentity(identity, kit_.clock.Now(), std::move(done)); }));
+  spiffe::Entry admin = EntryOf("/agent/ops/1");
+  admin.admin = true;
+  kit_.Create(admin);
+  RevokeChange suspend;
+  suspend.revocation.kind = oauth::EntityKind::kIdentity;
+  suspend.revocation.entity = identity.spiffe_id;
+  suspend.identity_state = IdentityState::kSuspended;
+  SIGNET_ASSERT_OK(testing::Await<uint64_t>(
+      [&](auto done) { kit_.store->Revoke(suspend, kit_.clock.Now(), std::move(done)); }));
+  EXPECT_THAT(Authorize(Method::kListAgents, TlsCaller(IdOf("/agent/ops/1"))), StatusIs(kDenied));
+}
+
 TEST_F(AuthorizerLaggingTest, RefusalIsConfirmedOncePerCallerAndSecond) {
   EXPECT_THAT(Authorize(Method::kSync, TlsCaller(kAgentId)), StatusIs(kDenied));
   kit_.Attest(AgentOf("/spire/agent/join_token/a", "1"));

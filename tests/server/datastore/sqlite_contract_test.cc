@@ -2,6 +2,9 @@
 #include "tests/server/datastore/contract_agents.h"
 #include "tests/server/datastore/contract_bundles.h"
 #include "tests/server/datastore/contract_entries.h"
+#include "tests/server/datastore/contract_revocations.h"
+#include "tests/server/datastore/contract_token_uses.h"
+#include "tests/server/datastore/contract_tokens.h"
 
 namespace signet::server {
 namespace {
@@ -21,6 +24,9 @@ INSTANTIATE_TEST_SUITE_P(, EntryContract, ::testing::Values(kSqlite), KindName);
 INSTANTIATE_TEST_SUITE_P(, AgentContract, ::testing::Values(kSqlite), KindName);
 INSTANTIATE_TEST_SUITE_P(, BundleContract, ::testing::Values(kSqlite), KindName);
 INSTANTIATE_TEST_SUITE_P(, FeedContract, ::testing::Values(kSqlite), KindName);
+INSTANTIATE_TEST_SUITE_P(, TokenContract, ::testing::Values(kSqlite), KindName);
+INSTANTIATE_TEST_SUITE_P(, RevocationContract, ::testing::Values(kSqlite), KindName);
+INSTANTIATE_TEST_SUITE_P(, TokenUseContract, ::testing::Values(kSqlite), KindName);
 
 }  // namespace
 }  // namespace signet::server

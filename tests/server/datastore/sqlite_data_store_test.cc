@@ -15,6 +15,7 @@
 #include <sstream>
 #include <thread>
 
+#include "server/datastore/sqlite.h"
 #include "server/datastore/sqlite_schema.h"
 #include "tests/server/datastore/contract.h"
 
@@ -61,6 +62,22 @@ class SqliteDataStoreTest : public ::testing::Test {
   testing::TempDir dir_;
   const std::string path_ = dir_.file("server.db");
 };
+
+TEST_F(SqliteDataStoreTest, ADatabaseOfBeforeTheTokenServiceIsBroughtForward) {
+  Fill();
+  {
+    auto db = SqliteConnection::Open(path_, SqliteConnection::Mode::kReadWrite).value();
+    SIGNET_ASSERT_OK(db->ExecuteScript(
+        "DROP TABLE identities; DROP TABLE issuers; DROP TABLE resources; DROP TABLE grants; DROP TABLE grant_resources;"
+        "DROP TABLE tasks; DROP TABLE user_rights; DROP TABLE revocations; DROP TABLE once_values;"
+        "DROP TABLE refresh_tokens; DROP TABLE audit_records; ALTER TABLE entries DROP COLUMN withdrawn;"
+        "PRAGMA user_version = 1"));
+  }
+  auto store = Open().value();
+  EXPECT_EQ(store->CountEntries({}).value(), 500u);
+  EXPECT_FALSE(store->ListEntries({}, {.after = "", .limit = 1}).value().items.front().withdrawn);
+  EXPECT_TRUE(store->ListIdentities({}).value().items.empty());
+}
 
 TEST_F(SqliteDataStoreTest, IsOpenToItsOwnerAlone) {
   auto store = Open().value();
