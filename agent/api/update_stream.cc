@@ -39,7 +39,7 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* UpdateStream::Open(WorkloadCallers& 
   if (counted == nullptr) {
     return new Refused(absl::UnavailableError(absl::StrCat("uid ", uid, " has too many streams open")));
   }
-  auto stream = std::make_shared<UpdateStream>(callers, encode, *std::move(workload), std::move(counted));
+  auto stream = std::make_shared<UpdateStream>(callers, encode, context, *std::move(workload), std::move(counted));
   UpdateStream* reactor = stream.get();
   stream->self_ = stream;
   stream->registration_ = callers.deps().streams.Add(stream);
@@ -131,7 +131,10 @@ void UpdateStream::End(const absl::Status& status) {
     MutexLock lock(mutex_);
     if (finished_ || ending_.has_value()) return;
     ending_ = status;
-    if (busy_) return;  // a write is in flight: its end finishes the stream
+    if (busy_) {  // a write is in flight: its end finishes the stream
+      patience_.Begin(context_);
+      return;
+    }
     busy_ = true;
   }
   Pump();
@@ -217,6 +220,7 @@ void UpdateStream::OnWriteDone(bool ok) {
 void UpdateStream::OnCancel() { End(absl::CancelledError("the caller is gone")); }
 
 void UpdateStream::OnDone() {
+  patience_.Done();
   registration_.Reset();
   std::unique_ptr<SvidCache::Subscription> subscription;
   {

@@ -18,6 +18,7 @@
 #include <string>
 
 #include "agent/api/workload_caller.h"
+#include "common/rpc/patience.h"
 #include "common/rpc/stream_set.h"
 
 namespace signet::agent {
@@ -37,8 +38,13 @@ class UpdateStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   // UNIMPLEMENTED, after the header.
   static grpc::ServerWriteReactor<grpc::ByteBuffer>* NotServed(const grpc::CallbackServerContext& context);
 
-  UpdateStream(WorkloadCallers& callers, const Encoder& encode, WorkloadPtr workload, std::shared_ptr<void> counted)
-      : callers_(callers), encode_(encode), workload_(std::move(workload)), counted_(std::move(counted)) {}
+  UpdateStream(WorkloadCallers& callers, const Encoder& encode, const grpc::CallbackServerContext& context,
+               WorkloadPtr workload, std::shared_ptr<void> counted)
+      : callers_(callers),
+        encode_(encode),
+        context_(context),
+        workload_(std::move(workload)),
+        counted_(std::move(counted)) {}
 
   void End(const absl::Status& status) override;
   void Recheck();  // on the slow timer
@@ -60,10 +66,12 @@ class UpdateStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 
   WorkloadCallers& callers_;
   const Encoder& encode_;
+  const grpc::CallbackServerContext& context_;  // until OnDone
   const WorkloadPtr workload_;
   const std::shared_ptr<void> counted_;
   std::shared_ptr<UpdateStream> self_;  // until OnDone
   rpc::StreamSet::Registration registration_;
+  rpc::Patience patience_;
 
   Mutex mutex_;
   bool busy_ ABSL_GUARDED_BY(mutex_) = false;

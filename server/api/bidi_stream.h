@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "common/concurrency/mutex.h"
+#include "common/rpc/patience.h"
 #include "common/status/grpc_status.h"
 #include "server/api/admission.h"
 #include "server/api/call.h"
@@ -24,6 +25,7 @@ class BidiStream : public grpc::ServerBidiReactor<In, Out>, public std::enable_s
   static BidiStream* Start(std::shared_ptr<BidiStream> stream, grpc::CallbackServerContext* context, Method method,
                            Calls& calls, StreamRegistry& streams, absl::Time deadline = absl::InfiniteFuture()) {
     stream->self_ = stream;
+    stream->context_ = context;
     stream->method_ = method;
     BidiStream* const raw = stream.get();
     calls.authorizer().Authorize(
@@ -52,6 +54,7 @@ class BidiStream : public grpc::ServerBidiReactor<In, Out>, public std::enable_s
   }
   void OnCancel() override { Close(absl::CancelledError("client is gone")); }
   void OnDone() final {
+    patience_.Done();
     std::unique_ptr<StreamRegistry::Handle> handle;
     {
       MutexLock lock(mutex_);
@@ -64,10 +67,13 @@ class BidiStream : public grpc::ServerBidiReactor<In, Out>, public std::enable_s
     self_.reset();  // `this` ends here, unless a completion still holds it
   }
 
-  // Thread-safe; the first one counts. Nothing is read or written after it.
+  // Thread-safe; the first one counts. Nothing is read or written after it. When something went wrong a peer that does
+  // not read is not waited for long, even if the last message is on its way already.
   void Close(const absl::Status& status) {
     {
       MutexLock lock(mutex_);
+      if (done_) return;
+      if (!status.ok()) patience_.Begin(*context_);
       if (std::exchange(closed_, true)) return;
     }
     LogFailure(method_, status);
@@ -106,9 +112,11 @@ class BidiStream : public grpc::ServerBidiReactor<In, Out>, public std::enable_s
   }
 
   std::shared_ptr<BidiStream> self_;
+  grpc::CallbackServerContext* context_ = nullptr;
   Method method_{};
   CallerPtr caller_;
   Admission::Ticket ticket_;
+  rpc::Patience patience_;
   Mutex mutex_;
   std::unique_ptr<StreamRegistry::Handle> handle_ ABSL_GUARDED_BY(mutex_);
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;

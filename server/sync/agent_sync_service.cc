@@ -1,16 +1,15 @@
 #include "server/sync/agent_sync_service.h"
 
 #include <atomic>
-#include <chrono>
 #include <utility>
 
-#include <grpcpp/alarm.h>
 #include <grpcpp/support/server_callback.h>
 
 #include "common/concurrency/executor.h"
 #include "common/concurrency/mutex.h"
 #include "common/crypto/random.h"
 #include "common/log/log.h"
+#include "common/rpc/patience.h"
 #include "common/status/grpc_status.h"
 #include "server/api/admission.h"
 #include "server/api/call.h"
@@ -26,7 +25,6 @@ namespace {
 constexpr size_t kStreamsPerAgent = 8;
 constexpr size_t kStreams = 200'000;
 constexpr uint32_t kGoAwaySpreadMs = 5000;
-constexpr std::chrono::seconds kPatience{1};
 
 // What all streams share.
 struct Shared {
@@ -84,13 +82,12 @@ class Stream final : public grpc::ServerBidiReactor<v1::AgentMessage, v1::Server
   void OnCancel() override { Abandon(); }
 
   void OnDone() override {
+    patience_.Done();
     std::unique_ptr<EntryIndex::Subscription> subscription;
     std::unique_ptr<StreamRegistry::Handle> handle;
-    std::unique_ptr<grpc::Alarm> patience;  // cancelled without the lock
     {
       MutexLock lock(mutex_);
       done_ = true;
-      patience = std::move(patience_);
       subscription = std::move(subscription_);
       handle = std::move(handle_);
     }
@@ -118,6 +115,7 @@ class Stream final : public grpc::ServerBidiReactor<v1::AgentMessage, v1::Server
   std::shared_ptr<Stream> self_;
   v1::AgentMessage in_;  // of the read that is under way
 
+  rpc::Patience patience_;
   Mutex mutex_;
   CallerPtr caller_ ABSL_GUARDED_BY(mutex_);  // null: not yet authorised
   Admission::Ticket ticket_ ABSL_GUARDED_BY(mutex_);
@@ -130,7 +128,6 @@ class Stream final : public grpc::ServerBidiReactor<v1::AgentMessage, v1::Server
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;     // nothing more is read, or written but a notice
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;   // gRPC has been told
   absl::Status end_ ABSL_GUARDED_BY(mutex_);
-  std::unique_ptr<grpc::Alarm> patience_ ABSL_GUARDED_BY(mutex_);
   bool done_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
@@ -213,16 +210,11 @@ void Stream::Send() {
 void Stream::Close(const absl::Status& status) {
   LogFailure(Method::kSync, status);
   MutexLock lock(mutex_);
+  if (done_) return;
+  patience_.Begin(*context_);
   if (std::exchange(closed_, true)) return;
   end_ = status;
-  if (!writing_) return FinishWithNotice();
-  patience_ = std::make_unique<grpc::Alarm>();
-  patience_->Set(std::chrono::system_clock::now() + kPatience, [stream = shared_from_this()](bool) {
-    MutexLock alarm_lock(stream->mutex_);
-    if (stream->done_) return;
-    stream->FinishNow();
-    stream->context_->TryCancel();  // the status stands behind what is not read
-  });
+  if (!writing_) FinishWithNotice();
 }
 
 // There is nobody to tell.
