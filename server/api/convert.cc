@@ -35,6 +35,15 @@ absl::Status CheckWorkload(absl::string_view field, const spiffe::Id& id, const 
   return absl::OkStatus();
 }
 
+// What is registered can be issued, whatever the rest of the certificate is.
+absl::Status CheckFitsCertificate(const std::vector<std::string>& dns_names) {
+  size_t bytes = 0;
+  for (const std::string& name : dns_names) bytes += name.size();
+  if (bytes <= kMaxDnsNamesBytes) return absl::OkStatus();
+  return Refusal("dns_names", absl::StrCat(bytes, " bytes together, more than the ", kMaxDnsNamesBytes,
+                                           " that fit a certificate of 16 KiB; use several entries"));
+}
+
 // SelectorMatch and FederatesWithMatch have the same four values.
 template <typename E>
 absl::StatusOr<Match> MatchFromWire(E match) {
@@ -109,6 +118,7 @@ absl::StatusOr<WantedEntry> EntryFromClient(const wire::Entry& in, const wire::E
                                                     }) != wanted.entry.selectors.end()) {
     return Refusal("selectors", "must all be of one type, the store's, when store_svid is set");
   }
+  if (wanted.fields.dns_names) SIGNET_RETURN_IF_ERROR(CheckFitsCertificate(wanted.entry.dns_names));
   if (wanted.fields.spiffe_id) SIGNET_RETURN_IF_ERROR(CheckWorkload("spiffe_id", wanted.entry.spiffe_id, own));
   if (wanted.fields.parent_id) SIGNET_RETURN_IF_ERROR(CheckMember("parent_id", wanted.entry.parent_id, own));
   return wanted;

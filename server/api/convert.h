@@ -37,6 +37,11 @@ absl::StatusOr<spiffe::Id> WorkloadId(absl::string_view field, const wire::SPIFF
 // The same, below /spire/agent/.
 absl::StatusOr<spiffe::Id> AgentId(absl::string_view field, const wire::SPIFFEID& id, const spiffe::TrustDomain& own);
 
+// Of all DNS names of an entry. A certificate has at most 16 KiB (crypto/certificate.h); what else is in it (a SPIFFE
+// ID of 2 KiB, a key of RSA 8192, a signature of RSA 4096, 64 names' headers, issuer, extensions) takes less than 6 of
+// them.
+inline constexpr size_t kMaxDnsNamesBytes = 10 * 1024;
+
 // An entry as a client wants it. Without mask everything is read; with one only what it names, and the rest stays
 // empty. `EntryFields` says what was named. The id is checked in form alone; created_at and revision are the store's.
 struct WantedEntry {

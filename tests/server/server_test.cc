@@ -493,6 +493,51 @@ TEST_F(ServerTest, BatchesAnswerItemByItem) {
   EXPECT_EQ(removed.results(1).id(), "unknown");
 }
 
+TEST(ServerIssuanceTest, WhatIsRegisteredCanBeIssued) {
+  config::Server base;  // the largest signatures there are
+  base.mutable_ca()->set_key_type("rsa-4096");
+  base.mutable_ca()->set_jwt_key_type("ec-p256");
+  ServerKit kit(base);
+  SIGNET_ASSERT_OK_AND_ASSIGN(const spiffe::X509Svid agent, kit.Attest(kit.NewToken()));
+  entryv1::BatchCreateEntryRequest create;
+  types::Entry& entry = *create.add_entries();
+  const size_t path_bytes = 2048 - std::string("spiffe://example.org").size();  // ID-9
+  *entry.mutable_spiffe_id() = kit.WireId("/" + std::string(path_bytes - 1, 'p'));
+  spiffe::ToWire(agent.id, entry.mutable_parent_id());
+  entry.add_selectors()->set_type("unix");
+  entry.mutable_selectors(0)->set_value("uid:1");
+  for (int i = 0; i < 64; ++i) {  // 160 bytes each
+    entry.add_dns_names(absl::StrCat("n", absl::Dec(i, absl::kZeroPad2), std::string(57, 'a'), ".",
+                                     std::string(60, 'b'), ".", std::string(38, 'c')));
+  }
+  *create.add_entries() = entry;
+  create.mutable_entries(1)->mutable_dns_names(7)->append("d");
+  entryv1::BatchCreateEntryResponse created;
+  const auto admin = entryv1::Entry::NewStub(kit.admin());
+  SIGNET_ASSERT_OK(kit.Call(admin, &entryv1::Entry::Stub::BatchCreateEntry, create, created));
+  ASSERT_EQ(created.results(0).status().code(), 0) << created.results(0).status().message();
+  EXPECT_EQ(created.results(1).status().code(), static_cast<int>(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(created.results(1).status().message(), HasSubstr("dns_names: 10241 bytes together, more than the 10240"));
+
+  entryv1::BatchUpdateEntryRequest update;
+  *update.add_entries() = create.entries(1);
+  update.mutable_entries(0)->set_id(created.results(0).entry().id());
+  update.mutable_input_mask()->set_dns_names(true);
+  entryv1::BatchUpdateEntryResponse updated;
+  SIGNET_ASSERT_OK(kit.Call(admin, &entryv1::Entry::Stub::BatchUpdateEntry, update, updated));
+  EXPECT_EQ(updated.results(0).status().code(), static_cast<int>(absl::StatusCode::kInvalidArgument));
+
+  svidv1::BatchNewX509SVIDRequest request;
+  svidv1::NewX509SVIDParams& params = *request.add_params();
+  params.set_entry_id(created.results(0).entry().id());
+  const auto key = crypto::PrivateKey::Generate(crypto::KeyType::kRsa4096).value();
+  params.set_csr(crypto::CertificateRequest::Create(key, {}).value());
+  svidv1::BatchNewX509SVIDResponse response;
+  SIGNET_ASSERT_OK(
+      kit.Call(svidv1::SVID::NewStub(kit.Tls(agent)), &svidv1::SVID::Stub::BatchNewX509SVID, request, response));
+  EXPECT_EQ(response.results(0).status().code(), 0) << response.results(0).status().message();
+}
+
 // SPIRE's way of syncing: over 500 entries come as revisions in pages, and whole on demand.
 TEST_F(ServerTest, SyncsLargeSetsByRevisions) {
   SIGNET_ASSERT_OK_AND_ASSIGN(const spiffe::X509Svid agent, kit_.Attest(kit_.NewToken()));
