@@ -29,7 +29,8 @@ class Keycloak:
 
     REALM, USER, PASSWORD, CLIENT = "users", "alice", "correct horse", "portal"
 
-    def __init__(self, folder, exchange_audience, scopes):
+    def __init__(self, folder, exchange_audience, scopes, trust=()):
+        """`trust`: PEM roots of https servers that Keycloak itself calls."""
         home = toolchain.keycloak()
         folder.mkdir(parents=True, exist_ok=True)
         self.ca, key = server_certificate(folder)
@@ -40,7 +41,8 @@ class Keycloak:
         self.daemon = Daemon("keycloak", [
             home / "bin" / "kc.sh", "start-dev", "--db", "dev-mem", "--https-port", self.port, "--https-certificate-file", self.ca,
             "--https-certificate-key-file", key, "--http-enabled", "false", "--hostname", f"https://localhost:{self.port}",
-            "--http-management-port", management, "--features", _FEATURES], folder / "keycloak.log", env)
+            "--http-management-port", management, "--features", _FEATURES,
+            *(["--truststore-paths", ",".join(map(str, trust))] if trust else [])], folder / "keycloak.log", env)
         self.base = f"https://localhost:{self.port}"
         self.issuer = f"{self.base}/realms/{self.REALM}"
         self._context = ssl.create_default_context(cafile=str(self.ca))

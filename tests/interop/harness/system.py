@@ -200,9 +200,11 @@ plugins {{
 
 
 class SignetServer:
+    """`token_service`: also serves tokens at `issuer`; a dict of client ids that prove themselves by the keys of a file."""
+
     make = "signet"
 
-    def __init__(self, folder, x509_pop=None, ca_ttl="24h", ca_key_type="ec-p256"):
+    def __init__(self, folder, x509_pop=None, ca_ttl="24h", ca_key_type="ec-p256", token_service=None):
         programs = toolchain.signet()
         folder.mkdir(parents=True, exist_ok=True)
         self.admin_socket = folder / "run" / "admin.sock"
@@ -212,6 +214,13 @@ class SignetServer:
         else:
             self.cli = SpireCli(toolchain.spire() / "spire-server", self.admin_socket)
         pop = f"\n  x509_pop: {{ca_bundle_paths: [{x509_pop.ca}]}}" if x509_pop else ""
+        tokens, jwt_issuer = "", "https://id.example.org/spiffe"
+        if token_service is not None:
+            port = free_port()
+            self.issuer = f"https://localhost:{port}"
+            jwt_issuer = f"{self.issuer}/spiffe"
+            clients = ", ".join(f"{{client_id: \"{name}\", jwks_path: {path}}}" for name, path in token_service.items())
+            tokens = f"token_service: {{listen: 127.0.0.1:{port}, issuer: {self.issuer}, clients: [{clients}]}}"
         config = folder / "server.yaml"
         config.write_text(f"""
 trust_domain: {TRUST_DOMAIN}
@@ -221,11 +230,12 @@ admin_socket: {self.admin_socket}
 http: {{listen: 127.0.0.1:{self._http}}}
 log: {{level: debug, format: text}}
 ca: {{ttl: {ca_ttl}, key_type: {ca_key_type}}}
-jwt_issuer: https://id.example.org/spiffe
+jwt_issuer: {jwt_issuer}
 datastore: {{sqlite: {{path: server.db}}}}
 key_manager: {{disk: {{path: keys}}}}
 node_attestors:
   join_token: {{}}{pop}
+{tokens}
 """)
         self._command = ("signet-server", [programs / "signet-server", "run", "--config", config], folder / "server.log")
         self.start()
@@ -296,6 +306,8 @@ plugins {{
 
 
 class SignetAgent:
+    """Fronts the token service at `token_socket` when the server has one."""
+
     make = "signet"
 
     def __init__(self, folder, server, token=None, node_cert=None):
@@ -303,6 +315,8 @@ class SignetAgent:
         folder.mkdir(parents=True, exist_ok=True)
         self.workload_socket = folder / "w" / "api.sock"
         self.admin_socket = folder / "admin" / "admin.sock"
+        self.token_socket = folder / "w" / "token.sock"
+        front = f"token_service: {{socket: {self.token_socket}}}" if hasattr(server, "issuer") else ""
         self._http = free_port()
         bundle = folder / "bundle.pem"
         bundle.write_text(server.cli.bundle_pem())
@@ -325,6 +339,7 @@ log: {{level: debug, format: text}}
 bootstrap: {{trust_bundle_path: {bundle}}}
 node_attestor: {attestor}
 workload_attestors: {{unix: {{discover_path: true}}}}
+{front}
 """)
         self._command = ("signet-agent", [programs / "signet-agent", "run", "--config", config], folder / "agent.log")
         self.start()
