@@ -12,6 +12,8 @@ import time
 import urllib.error
 import urllib.request
 
+import leaks
+
 
 def wait_for(what, condition, seconds=20.0):
     """Returns the first true value of condition(); fails with `what` after `seconds`."""
@@ -201,6 +203,8 @@ node_attestor: {{{attestor}}}
         for daemon in (self.agent, self.server):
             if daemon:
                 daemon.kill()
+        if found := leaks.leaks_in(self.folder):
+            raise AssertionError("secrets in logs or audit files: " + "; ".join(found))
 
 
 def listed(answer, key):
