@@ -19,6 +19,7 @@ struct Receipt {
   std::string jwt_id, txn;
   absl::Time issued_at;
   std::string previous;    // SHA-256 (hex) of the receipt before, as compact JWS; empty: the root
+  std::string root;        // Hash(Context::root): one for the whole chain, through refreshes too
   std::string token_hash;  // of this hop's jti
   std::string
       subject_token;     // first hop: Hash() of the user's token; later Hash(jti) of ours, the hop before's token_hash

@@ -1,0 +1,227 @@
+#include "common/oauth/receipt.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <boost/json.hpp>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "common/jose/jws.h"
+#include "tests/common/oauth/sample_chain.h"
+#include "tests/testing/status_matchers.h"
+
+namespace signet::oauth {
+namespace {
+
+using sample::Chain;
+using sample::kIssuer;
+using sample::MakeChain;
+using ::signet::testing::IsOk;
+using ::signet::testing::SignerOf;
+using ::signet::testing::StatusIs;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+ChainFinding Find(const Chain& chain, const std::vector<std::string>& receipts, const std::string& token) {
+  return VerifyChain(receipts, token, chain.receipt_keys(), chain.token_keys(), kIssuer);
+}
+// After a change of what is said, signed anew by the rightful keys: what remains wrong is the story.
+std::string Problem(const std::function<void(Chain&)>& change) {
+  Chain chain = MakeChain();
+  change(chain);
+  const std::vector<std::string> receipts = chain.SignReceipts();
+  const ChainFinding finding = Find(chain, receipts, chain.SignToken());
+  EXPECT_EQ(finding.proven, finding.problem.empty());
+  return finding.problem;
+}
+
+TEST(ReceiptTest, SignedAndReadItIsTheSame) {
+  Chain chain = MakeChain();
+  const std::vector<std::string> receipts = chain.SignReceipts();
+  for (size_t i = 0; i < receipts.size(); ++i) {
+    SIGNET_ASSERT_OK_AND_ASSIGN(const Receipt read, VerifyReceipt(receipts[i], chain.receipt_keys()));
+    EXPECT_EQ(read, chain.hops[i]);
+  }
+}
+
+TEST(ReceiptTest, T5CanBeTakenForNoOtherKindOfJwt) {
+  Chain chain = MakeChain();
+  const std::string receipt = chain.SignReceipts().front();
+  const boost::json::object claims = boost::json::parse(jose::CompactJws::Parse(receipt)->payload).as_object();
+  for (const char* claim : {"iss", "aud", "sub", "scope", "exp"}) EXPECT_FALSE(claims.contains(claim)) << claim;
+  EXPECT_THAT(Verify(receipt, chain.receipt_keys(), kIssuer, sample::kNow), Not(IsOk()));
+  EXPECT_THAT(VerifyReceipt(receipt, chain.token_keys()), Not(IsOk()));
+  EXPECT_THAT(VerifyReceipt(chain.SignToken(), chain.token_keys()), Not(IsOk()));
+  // The right type and key, with such a claim.
+  for (const char* claim : {"iss", "aud", "sub", "scope", "exp", "x"}) {
+    boost::json::object more = claims;
+    more[claim] = "https://x";
+    const std::string jws =
+        *jose::SignCompact(R"({"alg":"ES256","kid":"r1","typ":"signet-receipt+jwt"})", boost::json::serialize(more),
+                           chain.receipt_key.type(), SignerOf(chain.receipt_key));
+    EXPECT_THAT(VerifyReceipt(jws, chain.receipt_keys()), StatusIs(absl::StatusCode::kInvalidArgument)) << claim;
+  }
+}
+
+TEST(ChainTest, T10AWholeChainIsProven) {
+  EXPECT_EQ(Problem([](Chain&) {}), "");
+  Chain chain = MakeChain();
+  const std::vector<std::string> receipts = chain.SignReceipts();
+  chain.token.receipts = receipts;  // inside the token
+  const ChainFinding finding = Find(chain, receipts, chain.SignToken());
+  ASSERT_TRUE(finding.proven) << finding.problem;
+  EXPECT_EQ(finding.hops.size(), 4u);
+  EXPECT_EQ(finding.token->jwt_id, chain.token.jwt_id);
+}
+
+TEST(ChainTest, T10APartIsIncomplete) {
+  Chain chain = MakeChain();
+  const std::vector<std::string> all = chain.SignReceipts();
+  const std::string token = chain.SignToken();
+  ASSERT_TRUE(Find(chain, all, token).proven);
+  for (size_t drop = 0; drop < all.size(); ++drop) {
+    std::vector<std::string> some = all;
+    some.erase(some.begin() + static_cast<std::ptrdiff_t>(drop));
+    EXPECT_THAT(Find(chain, some, token).problem, HasSubstr("incomplete")) << drop;
+  }
+  EXPECT_THAT(Find(chain, {}, token).problem, StartsWith("incomplete"));
+  EXPECT_THAT(Find(chain, all, "").problem, StartsWith("incomplete"));
+  std::vector<std::string> repeated = all;
+  repeated.push_back(all.back());
+  EXPECT_FALSE(Find(chain, repeated, token).proven);
+  for (size_t i = 1; i < all.size(); ++i) {
+    std::vector<std::string> swapped = all;
+    std::swap(swapped[i - 1], swapped[i]);
+    EXPECT_FALSE(Find(chain, swapped, token).proven) << i;
+  }
+  // Truncated, and the token says so itself: its other statements give it away.
+  Chain cut = MakeChain();
+  cut.hops.pop_back();
+  const std::vector<std::string> fewer = cut.SignReceipts();
+  EXPECT_FALSE(Find(cut, fewer, cut.SignToken()).proven);
+}
+
+TEST(ChainTest, EveryLinkIsChecked) {
+  const std::pair<const char*, std::function<void(Chain&)>> kCases[] = {
+      {"root has from", [](Chain& c) { c.hops[0].from = sample::kWorkerId; }},
+      {"root depth", [](Chain& c) { c.hops[0].depth = 2; }},
+      {"other txn", [](Chain& c) { c.hops[1].txn = "txn-2"; }},
+      {"other root", [](Chain& c) { c.hops[2].root = Hash("jti-9"); }},
+      {"other user", [](Chain& c) { c.hops[1].user = Hash("x"); }},
+      {"other grant", [](Chain& c) { c.hops[2].grant = "g-2"; }},
+      {"other task", [](Chain& c) { c.hops[3].task = ""; }},
+      {"other subject token", [](Chain& c) { c.hops[1].subject_token = Hash("jti-9"); }},
+      {"other from", [](Chain& c) { c.hops[3].from = sample::kPlannerId; }},
+      {"depth skips", [](Chain& c) { c.hops[3].depth = 4; }},
+      {"new actor, same depth", [](Chain& c) { c.hops[3].depth = 2; }},
+      {"max_depth rises", [](Chain& c) { c.hops[2].max_depth = 5; }},
+      {"depth over its limit", [](Chain& c) { c.hops[3].max_depth = 2; }},
+      {"expiry rises", [](Chain& c) { c.hops[2].expires_at += absl::Seconds(11); }},
+      {"time runs back", [](Chain& c) { c.hops[2].issued_at -= absl::Seconds(5); }},
+      {"calls rise", [](Chain& c) { c.hops[2].calls = 51; }},
+      {"calls get lost", [](Chain& c) { c.hops[2].calls.reset(); }},
+      {"a bound is dropped", [](Chain& c) { c.hops[3].bounds[0].constraints.erase("rows"); }},
+      {"a bound is widened", [](Chain& c) { c.hops[3].bounds[0].constraints["rows"].max = 51; }},
+      {"a value is added", [](Chain& c) { c.hops[3].bounds[0].constraints["customer"].in->insert("\"c-18\""); }},
+      {"a permission appears", [](Chain& c) { c.hops[2].bounds = c.hops[0].bounds; }},
+      {"another tool of that name", [](Chain& c) { c.hops[3].bounds[0].tool_hash = std::string(64, 'b'); }},
+      {"a cycle",
+       [](Chain& c) {
+         c.hops[3].actor = sample::kPlannerId;
+         c.token.actors[0].subject = c.token.client_id = sample::kPlannerId;
+       }},
+  };
+  for (const auto& [name, change] : kCases) EXPECT_THAT(Problem(change), Not("")) << name;
+}
+
+TEST(ChainTest, T10TheTokenItselfIsPartOfTheChain) {
+  const std::pair<const char*, std::function<void(Chain&)>> kCases[] = {
+      {"jti", [](Chain& c) { c.token.jwt_id = "jti-9"; }},
+      {"txn", [](Chain& c) { c.token.txn = "txn-9"; }},
+      {"root", [](Chain& c) { c.token.context.root = "jti-9"; }},
+      {"parent", [](Chain& c) { c.token.context.parent = Hash("jti-9"); }},
+      {"grant", [](Chain& c) { c.token.context.grant = "g-9"; }},
+      {"task", [](Chain& c) { c.token.context.task = "task-9"; }},
+      {"user", [](Chain& c) { c.token.context.user_subject = "u-9"; }},
+      {"audience", [](Chain& c) { c.token.audience = sample::kWorker; }},
+      {"binding", [](Chain& c) { c.token.binding.jkt = "other"; }},
+      {"max_depth", [](Chain& c) { c.token.context.max_depth = 5; }},
+      {"exp", [](Chain& c) { c.token.expires_at += absl::Seconds(1); }},
+      {"calls", [](Chain& c) { *c.token.context.calls += 1; }},
+      {"no calls", [](Chain& c) { c.token.context.calls.reset(); }},
+      {"atoms", [](Chain& c) { c.token.atoms[0].constraints.clear(); }},
+      {"actor inside", [](Chain& c) { c.token.actors[1].subject = "spiffe://example.org/agent/worker/other"; }},
+      {"outermost actor",
+       [](Chain& c) { c.token.actors[0].subject = c.token.client_id = "spiffe://example.org/agent/orders/o"; }},
+  };
+  for (const auto& [name, change] : kCases) EXPECT_THAT(Problem(change), StartsWith("token: ")) << name;
+}
+
+TEST(ChainTest, T5EachKindHasItsOwnKeys) {
+  Chain chain = MakeChain();
+  const std::vector<std::string> receipts = chain.SignReceipts();
+  const std::string token = chain.SignToken();
+  EXPECT_FALSE(VerifyChain(receipts, token, chain.token_keys(), chain.token_keys(), kIssuer).proven);
+  EXPECT_FALSE(VerifyChain(receipts, token, chain.receipt_keys(), chain.receipt_keys(), kIssuer).proven);
+  EXPECT_FALSE(VerifyChain(receipts, token, chain.receipt_keys(), chain.token_keys(), "https://other").proven);
+  EXPECT_FALSE(VerifyChain(receipts, receipts.back(), chain.receipt_keys(), chain.token_keys(), kIssuer).proven);
+}
+
+TEST(ChainTest, ATokenOfAnotherChainDoesNotFit) {
+  Chain chain = MakeChain();
+  const std::vector<std::string> receipts = chain.SignReceipts();
+  Chain other = MakeChain(chain.receipt_key, chain.token_key);
+  other.hops[0].txn = other.hops[1].txn = other.hops[2].txn = other.hops[3].txn = other.token.txn = "txn-2";
+  const std::vector<std::string> others = other.SignReceipts();
+  ASSERT_TRUE(Find(other, others, other.SignToken()).proven);
+  EXPECT_FALSE(Find(chain, receipts, other.SignToken()).proven);
+}
+
+TEST(ChainTest, OwnAuthorityIsAChainOfOne) {
+  Chain chain = MakeChain();
+  chain.hops.resize(1);
+  Receipt& r = chain.hops[0];
+  r.user = r.grant = r.task = r.subject_token = "";
+  AccessToken& t = chain.token;
+  t.subject = t.client_id = sample::kPlannerId;
+  t.subject_profile = "ai_agent";
+  t.actors.clear();
+  t.audience = r.audience;
+  t.jwt_id = "jti-1";
+  t.atoms = r.bounds;
+  t.binding = r.binding;
+  t.context = {.depth = 1, .max_depth = 1, .root = "jti-1", .calls = 10};
+  const std::vector<std::string> receipts = chain.SignReceipts();
+  const ChainFinding finding = Find(chain, receipts, chain.SignToken());
+  EXPECT_TRUE(finding.proven) << finding.problem;
+}
+
+TEST(ChainTest, TokensOfFiveHopsStayUnderSixKiB) {
+  AccessToken token = sample::Token();
+  token.actors.clear();
+  token.context.ancestors.clear();
+  for (int i = 0; i < kMaxDepth; ++i) {
+    token.actors.push_back({.subject = absl::StrCat("spiffe://example.org/agent/some-longer-name/instance-", i),
+                            .issuer = "spiffe://example.org"});
+    if (i == 0) continue;
+    token.context.ancestors.push_back({.jwt_id = "01J0000000000000000000000" + std::to_string(i),
+                                       .instance = Hash("i"),
+                                       .node = Hash("n"),
+                                       .key_id = std::string(32, 'k')});
+  }
+  token.client_id = token.actors.front().subject;
+  token.context.depth = token.context.max_depth = kMaxDepth;
+  token.context.instance = token.context.node = Hash("x");
+  token.context.receipts = kMaxDepth;
+  token.context.receipt_hash = std::string(64, 'a');
+  token.receipts_uri = "https://id.example.org/v1/chains/01J00000000000000000000000";
+  const crypto::PrivateKey key = *crypto::PrivateKey::Generate(crypto::KeyType::kEcP256);
+  EXPECT_LT(Sign(token, std::string(32, 'k'), key.type(), SignerOf(key))->size(), kMaxTokenBytes);
+}
+
+}  // namespace
+}  // namespace signet::oauth
