@@ -26,6 +26,8 @@ int main(int argc, char** argv) {
   app.add_option("--server", system.server_address, "HOST:PORT")->required();
   app.add_option("--admin-socket", system.admin_socket)->required();
   app.add_option("--workload-socket", system.workload_socket)->required();
+  app.add_option("--token-issuer", system.token_issuer, "https://HOST:PORT");
+  app.add_option("--token-socket", system.token_socket);
   app.add_option("--server-pid", system.server_pid)->required();
   app.add_option("--agent-pid", system.agent_pid)->required();
   app.add_option("--only", only, "row names")->delimiter(',');
@@ -45,6 +47,7 @@ int main(int argc, char** argv) {
       {"entries", CreateAndList},
       {"joins", Joins},
       {"idle-agents", IdleAgents},
+      {"tokens", Tokens},
       {"list-large", ListAndCount},
   };
   for (const auto& [name, row] : rows) {

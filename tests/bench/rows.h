@@ -17,5 +17,6 @@ void ListAndCount(System& system);      // P13 alone
 void Joins(System& system);             // P14
 void IdleAgents(System& system);        // P15
 void Idle(System& system);              // P16
+void Tokens(System& system);            // P21 to P24
 
 }  // namespace signet::bench

@@ -24,6 +24,7 @@ namespace signet::bench {
 struct System {
   std::string trust_domain = "example.org";
   std::string server_address, admin_socket, workload_socket;
+  std::string token_issuer, token_socket;  // empty: the token service is off
   pid_t server_pid = 0, agent_pid = 0;
   std::string agent_path;  // SPIFFE path of the running agent
   std::shared_ptr<const spiffe::Bundle> bundle;

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import time
 import urllib.error
@@ -117,6 +118,17 @@ http: {{listen: 127.0.0.1:0}}
 log: {{level: {log_level}}}
 {server_options}
 """)
+
+    def front_tokens(self):
+        """Before start(): the server is a token service too, and the agent its front."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.token_issuer = f"https://localhost:{port}"
+        self.token_socket = str(self.folder / "workload/token.sock")
+        with open(self.server.config, "a", encoding="utf-8") as config:
+            config.write(f"token_service: {{listen: 127.0.0.1:{port}, issuer: {self.token_issuer}}}\n")
+        self.agent_options += f"\ntoken_service: {{socket: {self.token_socket}}}\n"
 
     # -- the operator ---------------------------------------------------------------------------------------------------
     def run(self, *arguments, socket=None, check=True, stdin=None, environment=None):

@@ -38,14 +38,15 @@ def _send(connection, path, body, headers):
 
 
 def _ask_agent(path, form):
-    return _send(_UnixConnection("localhost", timeout=10), path, urllib.parse.urlencode(form),
+    return _send(_UnixConnection("localhost", timeout=10), path, urllib.parse.urlencode(form, doseq=True),
                  {"Content-Type": "application/x-www-form-urlencoded"})
 
 
-def exchange(subject_token, resource, details, **more):
-    """A token that is narrower than `subject_token`, for this process, for `resource`."""
+def exchange(subject_token, resources, details, **more):
+    """A token that is narrower than `subject_token`, for this process, for the first of `resources`; the further ones are
+    those that whoever serves the first will have to call in turn."""
     form = {"grant_type": EXCHANGE, "subject_token": subject_token, "subject_token_type": ACCESS_TOKEN,
-            "resource": resource, "authorization_details": json.dumps(details), **more}
+            "resource": resources, "authorization_details": json.dumps(details), **more}
     return _ask_agent("/oauth2/token", form)
 
 

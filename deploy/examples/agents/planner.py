@@ -9,7 +9,8 @@ WORKER_URI, WORKER_ADDRESS, ORDERS_URI, USER_TOKEN_FILE, TASK = sys.argv[1:]
 
 with open(USER_TOKEN_FILE, encoding="ascii") as file:
     user_token = file.read().strip()
-delegated = identity.exchange(user_token, WORKER_URI, [identity.tool_call(ORDERS_URI, "query_orders")], scope="jobs:run", task=TASK)
+delegated = identity.exchange(user_token, [WORKER_URI, ORDERS_URI], [identity.tool_call(ORDERS_URI, "query_orders")],
+                              scope="jobs:run", task=TASK)
 print(json.dumps({"access_token": delegated["access_token"]}), flush=True)
 
 for line in sys.stdin:  # one job a line

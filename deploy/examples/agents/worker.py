@@ -10,7 +10,7 @@ URI, ORDERS_URI, ORDERS_ADDRESS = sys.argv[1:]
 
 
 def handle(body, token, _claims):
-    narrower = identity.exchange(token, ORDERS_URI, [identity.tool_call(ORDERS_URI, body["tool"])])
+    narrower = identity.exchange(token, [ORDERS_URI], [identity.tool_call(ORDERS_URI, body["tool"])])
     return identity.call(ORDERS_ADDRESS, ORDERS_URI, narrower["access_token"],
                          {"tool": body["tool"], "task": body["task"], "order": body.get("order")})
 
