@@ -5,8 +5,8 @@
 #include <future>
 #include <sstream>
 
-#include <boost/json.hpp>
 #include <gtest/gtest.h>
+#include <boost/json.hpp>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_split.h"
@@ -253,7 +253,8 @@ TEST_F(AuditLogTest, ExportGoesOnAfterATornLine) {
 }
 
 TEST_F(AuditLogTest, RefusesToExportOverPlainHttp) {
-  const auto log = AuditLog::Create({.server_id = "s1", .export_url = "http://collector.example.org/"}, store_, signer_, clock_);
+  const auto log =
+      AuditLog::Create({.server_id = "s1", .export_url = "http://collector.example.org/"}, store_, signer_, clock_);
   EXPECT_THAT(log, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("https")));
 }
 
