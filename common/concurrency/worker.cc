@@ -8,8 +8,10 @@
 
 namespace signet {
 
-Worker::Worker(std::string name, Clock& clock, Job job) : clock_(clock), job_(std::move(job)), thread_([this] { Run(); }) {
-  pthread_setname_np(thread_.native_handle(), name.substr(0, 15).c_str());
+Worker::Worker(std::string name, Clock& clock, Job job)
+    : clock_(clock), job_(std::move(job)), thread_([this] { Run(); }) {
+  name.resize(std::min<size_t>(name.size(), 15));
+  pthread_setname_np(thread_.native_handle(), name.c_str());
 }
 
 Worker::~Worker() { Stop(); }

@@ -311,7 +311,7 @@ absl::Status Places::Locate(const absl::Status& status) const {
 }
 
 absl::Status AllErrors(const absl::Status& reading, const absl::Status& checking, const Places& places) {
-  const absl::Status located = places.Locate(checking);
+  absl::Status located = places.Locate(checking);
   if (reading.ok()) return located;
   if (located.ok() || !absl::IsInvalidArgument(reading)) return reading;
   return absl::InvalidArgumentError(absl::StrCat(reading.message(), "\n", located.message()));

@@ -61,7 +61,7 @@ Histogram Metrics::AddHistogram(absl::string_view name, absl::string_view help, 
                            .Name(absl::StrCat("signet_", name))
                            .Help(std::string(help))
                            .Register(*registry_)
-                           .Add(ToMap(labels), std::move(bounds));
+                           .Add(ToMap(labels), prometheus::Histogram::BucketBoundaries(std::move(bounds)));
   return handle;
 }
 

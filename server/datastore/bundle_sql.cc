@@ -103,9 +103,10 @@ absl::StatusOr<spiffe::Bundle> ApplyBundleChange(WriteContext& context, const sp
                                                  const BundleChange& change) {
   absl::StatusOr<spiffe::Bundle> stored = SelectBundle(context.db, trust_domain);
   if (!stored.ok() && !absl::IsNotFound(stored.status())) return stored.status();
-  spiffe::Bundle bundle = stored.ok() ? *std::move(stored) : spiffe::Bundle{.trust_domain = trust_domain};
+  const bool existed = stored.ok();
+  spiffe::Bundle bundle = existed ? *std::move(stored) : spiffe::Bundle{.trust_domain = trust_domain};
   const bool changed = Apply(change, bundle);
-  if (changed || !stored.ok()) SIGNET_RETURN_IF_ERROR(WriteBundle(context, bundle));
+  if (changed || !existed) SIGNET_RETURN_IF_ERROR(WriteBundle(context, bundle));
   return bundle;
 }
 

@@ -56,26 +56,25 @@ void SqliteWriter::Write(size_t rows, absl::AnyInvocable<absl::Status(WriteConte
         SIGNET_RETURN_IF_ERROR(task(context));
         return std::monostate();
       },
-      [done = std::move(done)](absl::StatusOr<std::monostate> result) mutable { done(result.status()); });
+      [done = std::move(done)](const absl::StatusOr<std::monostate>& result) mutable { done(result.status()); });
 }
 
 void SqliteWriter::Submit(std::unique_ptr<Task> task) {
   absl::Status refused;
   {
-    std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     if (stopping_) {
       refused = absl::UnavailableError("the datastore is stopping");
     } else if (queue_.size() >= options_.queue_limit) {
       refused = absl::ResourceExhaustedError("too many writes wait for the datastore: retry later");
     } else {
       queue_.push_back(std::move(task));
+      lock.unlock();
+      wake_.notify_one();
+      return;
     }
   }
-  if (refused.ok()) {
-    wake_.notify_one();
-  } else {
-    task->Finish(refused);
-  }
+  task->Finish(refused);
 }
 
 void SqliteWriter::Record(IssuedSvid issued) {
