@@ -32,6 +32,13 @@ if(SIGNET_SANITIZE)
   if(SIGNET_SANITIZE STREQUAL "thread" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     target_compile_options(signet_options INTERFACE -Wno-tsan)
   endif()
+  # Every program shows the sanitizer how the distribution's gRPC orders its threads; see the file.
+  if(SIGNET_SANITIZE STREQUAL "thread")
+    add_library(signet_tsan_order STATIC ${CMAKE_SOURCE_DIR}/tools/dev/tsan_order.cc)
+    target_compile_features(signet_tsan_order PRIVATE cxx_std_20)
+    target_link_libraries(signet_tsan_order PRIVATE gRPC::grpc++ absl::synchronization ${CMAKE_DL_LIBS})
+    target_link_libraries(signet_options INTERFACE "$<LINK_LIBRARY:WHOLE_ARCHIVE,signet_tsan_order>")
+  endif()
 endif()
 if(SIGNET_BUILD_FUZZERS)  # coverage for libFuzzer in all that a target links; fuzz targets add its main
   target_compile_options(signet_options INTERFACE -fsanitize=fuzzer-no-link)
