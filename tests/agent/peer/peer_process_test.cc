@@ -13,6 +13,7 @@
 #include <fstream>
 #include <optional>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "agent/peer/peer_kernel.h"
 #include "tests/testing/child_process.h"
@@ -178,7 +179,7 @@ TEST_P(PeerProcessTest, KnowsTheCaller) {
 }
 
 TEST_P(PeerProcessTest, ReadsEffectiveIdsAndGroups) {
-  if (!IsRoot()) GTEST_SKIP() << "needs root to become someone else";
+  if (!IsRoot()) GTEST_SKIP() << "NOT RUN: needs root to become someone else";
   ChildProcess child([path = listener_.path()](const ChildProcess::Steps& steps) {
     const gid_t groups[] = {7, 8, 9};
     if (setgroups(3, groups) != 0 || setresgid(101, 102, 103) != 0 || setresuid(1001, 1002, 1003) != 0) _exit(1);
@@ -258,7 +259,7 @@ class PidReuseTest : public PeerProcessTest {
     attacker.Go();
     attacker.Reap();
     bystander_.emplace(Bystander(), pid);
-    if (bystander_->pid() < 0) GTEST_SKIP() << "cannot choose a PID here: " << strerror(bystander_->error());
+    if (bystander_->pid() < 0) GTEST_SKIP() << "NOT RUN: cannot choose a PID here: " << strerror(bystander_->error());
     ASSERT_EQ(bystander_->pid(), pid);
     ASSERT_TRUE(bystander_->AwaitDone());
   }
@@ -336,7 +337,7 @@ TEST_P(PidReuseTest, ByAProcessThatHoldsTheConnection) {
 
 // The race itself: nobody is told to wait. Bounded here; SIGNET_SOAK=1 runs it for long.
 TEST_P(PidReuseTest, RaceNeverGivesTheBystandersFacts) {
-  if (!IsRoot()) GTEST_SKIP() << "needs root to tell attacker and bystander apart by user";
+  if (!IsRoot()) GTEST_SKIP() << "NOT RUN: needs root to tell attacker and bystander apart by user";
   const int rounds = getenv("SIGNET_SOAK") != nullptr ? 5000 : 300;
   int accepted = 0;
   for (int i = 0; i < rounds; ++i) {
@@ -361,7 +362,7 @@ TEST_P(PidReuseTest, RaceNeverGivesTheBystandersFacts) {
     }
     racer.join();
     if (bystander_->pid() < 0 && bystander_->error() != EEXIST) {  // EEXIST: a third process was faster
-      GTEST_SKIP() << "cannot choose a PID here: " << strerror(bystander_->error());
+      GTEST_SKIP() << "NOT RUN: cannot choose a PID here: " << strerror(bystander_->error());
     }
     bystander_.reset();
   }
@@ -389,7 +390,7 @@ TEST_P(PeerProcessTest, RefusesAfterExec) {  // W4
 }
 
 TEST_P(PeerProcessTest, RefusesAfterAChangeOfUser) {  // W4
-  if (!IsRoot()) GTEST_SKIP() << "needs root to become someone else";
+  if (!IsRoot()) GTEST_SKIP() << "NOT RUN: needs root to become someone else";
   ChildProcess child([path = listener_.path()](const ChildProcess::Steps& steps) {
     ConnectOrExit(path);
     steps.Done();
@@ -459,7 +460,9 @@ TEST_P(PeerProcessTest, NoticesAMoveToAnotherCgroup) {
     if (type == "cgroup2") cgroup2 = where;
   }
   const std::string made = absl::StrCat(cgroup2, "/signet-test-", getpid());
-  if (cgroup2.empty() || mkdir(made.c_str(), 0755) != 0) GTEST_SKIP() << "no cgroup can be made here";
+  if (cgroup2.empty()) GTEST_SKIP() << "NOT RUN: no cgroup2 is mounted";
+  if (mkdir(made.c_str(), 0755) != 0) GTEST_SKIP() << "NOT RUN: mkdir " << made << ": " << strerror(errno);
+  const auto remove_it = absl::MakeCleanup([&made] { rmdir(made.c_str()); });
   {
     Listener listener;
     ChildProcess child([path = listener.path()](const ChildProcess::Steps& steps) {
@@ -474,25 +477,23 @@ TEST_P(PeerProcessTest, NoticesAMoveToAnotherCgroup) {
     SIGNET_ASSERT_OK(facts);
     std::ofstream procs(made + "/cgroup.procs");
     procs << child.pid() << std::flush;
-    if (procs) {
-      EXPECT_THAT((*process)->StillTheSame(*facts), StatusIs(kDenied, HasSubstr("another cgroup")));
-      auto again = (*process)->ReadFacts();
-      SIGNET_ASSERT_OK(again);
-      EXPECT_THAT(again->cgroup, HasSubstr("signet-test-"));
-    }
+    if (!procs) GTEST_SKIP() << "NOT RUN: no process can be moved to " << made << ": " << strerror(errno);
+    EXPECT_THAT((*process)->StillTheSame(*facts), StatusIs(kDenied, HasSubstr("another cgroup")));
+    auto again = (*process)->ReadFacts();
+    SIGNET_ASSERT_OK(again);
+    EXPECT_THAT(again->cgroup, HasSubstr("signet-test-"));
   }
-  rmdir(made.c_str());
 }
 
 TEST_P(PeerProcessTest, KnowsACallerInAnotherNetworkNamespace) {  // a container
-  if (!IsRoot()) GTEST_SKIP() << "needs root for a network namespace";
+  if (!IsRoot()) GTEST_SKIP() << "NOT RUN: needs root for a network namespace";
   ChildProcess child([path = listener_.path()](const ChildProcess::Steps& steps) {
     if (unshare(CLONE_NEWNET) != 0) _exit(93);
     ConnectOrExit(path);
     steps.Done();
     steps.Await();
   });
-  if (!child.AwaitDone()) GTEST_SKIP() << "no network namespaces here";
+  if (!child.AwaitDone()) GTEST_SKIP() << "NOT RUN: no network namespaces here";
   auto process = pinner_->Pin(listener_.Accept());
   SIGNET_ASSERT_OK(process);
   EXPECT_EQ((*process)->pid(), child.pid());

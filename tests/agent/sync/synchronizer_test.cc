@@ -117,23 +117,21 @@ class SynchronizerTest : public ::testing::Test {
     for (const auto& [name, content] : files) SIGNET_ASSERT_OK(fs::WriteFileAtomically(dir_.file(name), content));
     Restart(true);
   }
-  // Between two looks at a condition: a busy loop would starve the workers it waits for.
-  static void LetOthersRun() { absl::SleepFor(absl::Milliseconds(1)); }
+  // Until nothing happens any more while the clock stands still.
+  void Settle() { clock_.AwaitRest(4); }  // sync, mint, seal and the cache's notifier
   template <typename Condition>
-  static void Eventually(const char* what, Condition condition) {
-    const absl::Time end = absl::Now() + absl::Seconds(60);
-    while (!condition()) {
-      ASSERT_LT(absl::Now(), end) << "in vain: " << what;
-      LetOthersRun();
-    }
+  void Eventually(const char* what, Condition condition) {
+    Settle();
+    ASSERT_TRUE(condition()) << "in vain: " << what;
   }
   template <typename Condition>
   void AdvanceUntil(const char* what, absl::Duration step, Condition condition) {
-    Eventually(what, [&] {
-      if (condition()) return true;
+    for (int steps = 0; steps < 1000; ++steps) {
+      Settle();
+      if (condition()) return;
       clock_.Advance(step);
-      return false;
-    });
+    }
+    FAIL() << "in vain: " << what;
   }
   std::unique_ptr<SvidCache::Subscription> Want(const std::vector<std::string>& selectors) {
     return life_->cache.Subscribe(Sel(selectors), [this](UpdatePtr update) {
@@ -240,7 +238,7 @@ TEST_F(SynchronizerTest, RetriesWithBackoffNotInACircle) {
   Eventually("tried", [&] { return server_->calls().attests > 0; });
   for (int i = 0; i < 600; ++i) {
     clock_.Advance(absl::Seconds(1));
-    LetOthersRun();
+    Settle();
   }
   EXPECT_LE(server_->calls().attests, 60);  // 30 s cap, at least half of it
   EXPECT_FALSE(life_->Fatal().has_value());
@@ -254,7 +252,7 @@ TEST_F(SynchronizerTest, AStreamThatFailsAtOnceIsNotReopenedInACircle) {
   const int before = server_->calls().streams;
   for (int i = 0; i < 300; ++i) {
     clock_.Advance(absl::Seconds(1));
-    LetOthersRun();
+    Settle();
   }
   EXPECT_LE(server_->calls().streams - before, 40);
 }
@@ -399,7 +397,7 @@ TEST_F(SynchronizerTest, ClockSteppingBackReissuesNothing) {  // F7: the clock-s
        {-absl::Seconds(1), -absl::Minutes(5), -absl::Hours(1), -absl::Hours(24), -absl::Hours(24 * 3652)}) {
     clock_.StepWall(step);
     clock_.Advance(absl::Seconds(5));
-    for (int i = 0; i < 50; ++i) LetOthersRun();
+    Settle();
   }
   EXPECT_EQ(server_->calls().minted, 20);
   EXPECT_EQ(server_->calls().renews, 0);
@@ -414,7 +412,7 @@ TEST_F(SynchronizerTest, TaintReplacesEverythingAtOnce) {
   Eventually("held", [&] { return life_->Held().size() == 5; });
   server_->SetBundle(server_->authority().bundle(true));
   Eventually("replaced", [&] { return server_->calls().minted == 10 && server_->calls().renews == 1; });
-  for (int i = 0; i < 50; ++i) LetOthersRun();
+  Settle();
   EXPECT_EQ(server_->calls().minted, 10);  // the same key has signed again: no circle
   EXPECT_EQ(server_->calls().renews, 1);
 }
@@ -428,7 +426,7 @@ TEST_F(SynchronizerTest, AnEntryTheServerWillNotSignForDoesNotHoldUpTheOthers) {
   Eventually("shown", [&] { return Shown() == std::vector<std::string>{"a"}; });
   const int mints = server_->calls().mints;
   clock_.Advance(absl::Seconds(10));
-  for (int i = 0; i < 50; ++i) LetOthersRun();
+  Settle();
   EXPECT_EQ(server_->calls().mints, mints);  // put off, not asked in a circle
   AdvanceUntil("asked again", absl::Seconds(5), [&] { return server_->calls().mints > mints; });
 }
