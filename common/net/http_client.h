@@ -1,5 +1,6 @@
-// One blocking HTTPS GET by libcurl: the bundle of a bootstrap URL. https only, the system's roots, at most 3 redirects
-// (https again), `max_bytes` of body, `timeout` for all of it. Run it on an Executor or before serving.
+// One blocking HTTPS GET by libcurl: the bundle of a bootstrap URL, the keys of an issuer. https only, the system's
+// roots, at most 3 redirects (https again), `max_bytes` of body, `timeout` for all of it. Run it on an Executor or before
+// serving.
 #pragma once
 
 #include <string>
@@ -13,5 +14,19 @@ namespace signet::net {
 // when the answer is larger than `max_bytes`; kInvalidArgument for another scheme.
 absl::StatusOr<std::string> HttpsGet(const std::string& url, size_t max_bytes, absl::Duration timeout,
                                      const std::string& ca_file = "");
+
+// The same for a URL that others chose: no redirect, no proxy, and the address that is connected to, after the name was
+// resolved, must be public. kPermissionDenied names the URL when it is not.
+struct GuardedGet {
+  size_t max_bytes = 0;
+  absl::Duration timeout;
+  std::string ca_file;
+  bool allow_private_address = false;
+};
+absl::StatusOr<std::string> HttpsGetGuarded(const std::string& url, const GuardedGet& options);
+
+// Whether an address may be that of a public server: global unicast, IPv4 or IPv6 (RFC 6890). `address`: a sockaddr_in or
+// sockaddr_in6.
+bool IsPublicAddress(const void* address, size_t bytes);
 
 }  // namespace signet::net

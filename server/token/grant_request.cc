@@ -58,6 +58,16 @@ std::optional<OAuthError> ReadTargets(const TokenServiceDeps& deps, const TokenR
   return std::nullopt;
 }
 
+void AddCarried(const TokenServiceDeps& deps, const oauth::AccessToken& token, GrantCase& grant_case) {
+  for (const oauth::Atom& atom : token.atoms) {
+    if (ResourceOf(grant_case, atom.resource) != nullptr) continue;
+    const std::shared_ptr<const ResourceRecord> resource = deps.registry.FindResource(atom.resource);
+    if (resource == nullptr || resource->tombstone) continue;
+    grant_case.carried.push_back(resource);
+    grant_case.input.carried.push_back(resource.get());
+  }
+}
+
 std::optional<OAuthError> ReadRequested(const TokenRequest& request, GrantCase& grant_case) {
   DecisionInput& input = grant_case.input;
   const std::string& scope = request.Get("scope");

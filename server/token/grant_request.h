@@ -23,6 +23,7 @@ struct GrantCase {
 
   uint64_t rev = 0;                                // T3: of the root authority
   std::string subject_token;                       // hash, for the receipt
+  std::string family;                              // of the refresh token that asks
   absl::Time expires_by = absl::InfiniteFuture();  // of the user's token
   std::optional<absl::Time> auth_time;
   std::string acr;
@@ -33,6 +34,8 @@ struct GrantCase {
 // `fallback`, which may be empty.
 std::optional<OAuthError> ReadTargets(const TokenServiceDeps& deps, const TokenRequest& request,
                                       const std::string& fallback, GrantCase& grant_case);
+// Adds what `token` carries beside its audience to the further resources; those that are gone are left out.
+void AddCarried(const TokenServiceDeps& deps, const oauth::AccessToken& token, GrantCase& grant_case);
 // scope and authorization_details, by the catalogues of those resources; after ReadTargets.
 std::optional<OAuthError> ReadRequested(const TokenRequest& request, GrantCase& grant_case);
 // What the token is bound to: the key of the proof; the certificate on request (token_binding=x5t); nothing only where

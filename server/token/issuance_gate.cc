@@ -84,10 +84,13 @@ std::optional<std::string> BlockedByRevocation(const oauth::RevocationSet& revoc
 
 }  // namespace
 
-std::optional<std::string> IssuanceGate::Check(const oauth::AccessToken& token) const {
+std::optional<std::string> IssuanceGate::Check(const oauth::AccessToken& token, const std::string& family) const {
   const std::shared_ptr<const oauth::RevocationSet> revocations = registry_.revocations();
   if (revocations == nullptr) return "the registry, which is not loaded yet";
   if (auto blocked = BlockedByRevocation(*revocations, token)) return blocked;
+  if (!family.empty() && revocations->Find(EntityKind::kFamily, family) != nullptr) {
+    return Name(EntityKind::kFamily, family);
+  }
 
   const oauth::Context& context = token.context;
   const auto inactive = [&](const std::string& spiffe_id) {
@@ -114,11 +117,12 @@ std::optional<std::string> IssuanceGate::Check(const oauth::AccessToken& token) 
   return std::nullopt;
 }
 
-std::optional<std::string> IssuanceGate::Enter(const oauth::AccessToken& token, Ticket& ticket) {
+std::optional<std::string> IssuanceGate::Enter(const oauth::AccessToken& token, Ticket& ticket,
+                                                const std::string& family) {
   // The ticket first, the look second: whoever looked before a revocation showed is one that Drain waits for.
   Ticket taken;
   taken.state_ = std::make_shared<Ticket::State>(tickets_);
-  if (auto blocked = Check(token)) return blocked;
+  if (auto blocked = Check(token, family)) return blocked;
   ticket = std::move(taken);
   return std::nullopt;
 }

@@ -34,9 +34,10 @@ class IssuanceGate {
   };
   // What blocks a token like this one now: the entity, for audit; nullopt: nothing. Looks at all it descends from:
   // revocations, the states of identities, grant and task, and whether issuer and resource are still registered.
-  std::optional<std::string> Check(const oauth::AccessToken& token) const;
+  // `family`: of the refresh token that asks for it.
+  std::optional<std::string> Check(const oauth::AccessToken& token, const std::string& family = "") const;
   // The same, and `ticket` is taken when nothing does.
-  std::optional<std::string> Enter(const oauth::AccessToken& token, Ticket& ticket);
+  std::optional<std::string> Enter(const oauth::AccessToken& token, Ticket& ticket, const std::string& family = "");
   // Waits until every ticket taken before this call is gone, or `timeout`. True when they are.
   bool Drain(absl::Duration timeout);
 

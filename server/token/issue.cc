@@ -247,7 +247,7 @@ void Issue(const TokenServiceDeps& deps, Issuance issuance) {
   if (token.expires_at <= token.issued_at) {
     return refuse(InvalidGrant("what it would rest on ends now", "expired", decision.expiry_bound_by), &decision);
   }
-  if (const auto blocked = deps.gate.Check(token)) {
+  if (const auto blocked = deps.gate.Check(token, grant_case.family)) {
     return refuse(InvalidGrant("revoked", "revoked", *blocked), &decision);
   }
 
@@ -293,7 +293,7 @@ void Issue(const TokenServiceDeps& deps, Issuance issuance) {
         if (!status.ok()) return Refuse(deps, issuance.call, ErrorOfCommit(waiting, status, with_budget));
         // T3: whatever was revoked while this was signed and written keeps it from leaving.
         IssuanceGate::Ticket ticket;
-        if (const auto blocked = deps.gate.Enter(token, ticket)) {
+        if (const auto blocked = deps.gate.Enter(token, ticket, issuance.grant_case->family)) {
           waiting.audit["withheld"] = oauth::Hash(token.jwt_id);
           return Refuse(deps, issuance.call, InvalidGrant("revoked", "revoked", *blocked));
         }
