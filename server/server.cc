@@ -43,6 +43,7 @@
 #include "server/pruner.h"
 #include "server/server_svid.h"
 #include "server/sync/agent_sync_service.h"
+#include "server/token/administration_service.h"
 
 namespace signet::server {
 namespace {
@@ -209,6 +210,7 @@ absl::Status Server::Parts::BuildApi() {
   services.push_back(MakeLoggerService(*calls));
   services.push_back(MakeTrustDomainService(*calls));
   services.push_back(MakeLocalAuthorityService(*calls));
+  services.push_back(MakeAdministrationService(*calls, nullptr));
 
   const std::vector<std::string> names = {"spire.api.server.agent.v1.Agent",
                                           "spire.api.server.entry.v1.Entry",
@@ -219,6 +221,7 @@ absl::Status Server::Parts::BuildApi() {
                                           "spire.api.server.trustdomain.v1.TrustDomain",
                                           "spire.api.server.localauthority.v1.LocalAuthority",
                                           "signet.server.v1.AgentSync",
+                                          "signet.server.token.v1.Administration",
                                           "grpc.health.v1.Health"};
   const auto ask = [this](Method method) {
     return [this, method](const grpc::CallbackServerContext& context) {

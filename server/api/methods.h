@@ -16,6 +16,7 @@ enum Grant : uint8_t {
   kAgent = 4,       // the current SVID of an attested agent that is not banned
   kDownstream = 8,  // an SVID whose ID has an entry with the downstream flag
   kAny = 16,        // everybody, without an SVID too
+  kOwnAdmin = 32,   // as kAdmin, of the own trust domain alone
 };
 
 // clang-format off
@@ -83,6 +84,36 @@ enum Grant : uint8_t {
   METHOD(kBatchDeleteFederationRelationship, "/spire.api.server.trustdomain.v1.TrustDomain/BatchDeleteFederationRelationship", kLocal | kAdmin) \
   METHOD(kRefreshBundle,     "/spire.api.server.trustdomain.v1.TrustDomain/RefreshBundle",     kLocal | kAdmin)   \
   METHOD(kSync,              "/signet.server.v1.AgentSync/Sync",                               kAgent)            \
+  METHOD(kTokenCreateIdentity, "/signet.server.token.v1.Administration/CreateIdentity", kLocal | kOwnAdmin) \
+  METHOD(kTokenUpdateIdentity, "/signet.server.token.v1.Administration/UpdateIdentity", kLocal | kOwnAdmin) \
+  METHOD(kTokenGetIdentity, "/signet.server.token.v1.Administration/GetIdentity", kLocal | kOwnAdmin) \
+  METHOD(kTokenListIdentities, "/signet.server.token.v1.Administration/ListIdentities", kLocal | kOwnAdmin) \
+  METHOD(kTokenSetIdentityState, "/signet.server.token.v1.Administration/SetIdentityState", kLocal | kOwnAdmin) \
+  METHOD(kTokenPutIssuer, "/signet.server.token.v1.Administration/PutIssuer", kLocal | kOwnAdmin) \
+  METHOD(kTokenGetIssuer, "/signet.server.token.v1.Administration/GetIssuer", kLocal | kOwnAdmin) \
+  METHOD(kTokenDeleteIssuer, "/signet.server.token.v1.Administration/DeleteIssuer", kLocal | kOwnAdmin) \
+  METHOD(kTokenListIssuers, "/signet.server.token.v1.Administration/ListIssuers", kLocal | kOwnAdmin) \
+  METHOD(kTokenPutResource, "/signet.server.token.v1.Administration/PutResource", kLocal | kOwnAdmin) \
+  METHOD(kTokenGetResource, "/signet.server.token.v1.Administration/GetResource", kLocal | kOwnAdmin) \
+  METHOD(kTokenDeleteResource, "/signet.server.token.v1.Administration/DeleteResource", kLocal | kOwnAdmin) \
+  METHOD(kTokenListResources, "/signet.server.token.v1.Administration/ListResources", kLocal | kOwnAdmin) \
+  METHOD(kTokenCreateGrant, "/signet.server.token.v1.Administration/CreateGrant", kLocal | kOwnAdmin) \
+  METHOD(kTokenGetGrant, "/signet.server.token.v1.Administration/GetGrant", kLocal | kOwnAdmin) \
+  METHOD(kTokenListGrants, "/signet.server.token.v1.Administration/ListGrants", kLocal | kOwnAdmin) \
+  METHOD(kTokenCreateTask, "/signet.server.token.v1.Administration/CreateTask", kLocal | kOwnAdmin) \
+  METHOD(kTokenGetTask, "/signet.server.token.v1.Administration/GetTask", kLocal | kOwnAdmin) \
+  METHOD(kTokenCloseTask, "/signet.server.token.v1.Administration/CloseTask", kLocal | kOwnAdmin) \
+  METHOD(kTokenListTasks, "/signet.server.token.v1.Administration/ListTasks", kLocal | kOwnAdmin) \
+  METHOD(kTokenPutUserRights, "/signet.server.token.v1.Administration/PutUserRights", kLocal | kOwnAdmin) \
+  METHOD(kTokenListUserRights, "/signet.server.token.v1.Administration/ListUserRights", kLocal | kOwnAdmin) \
+  METHOD(kTokenRevoke, "/signet.server.token.v1.Administration/Revoke", kLocal | kOwnAdmin) \
+  METHOD(kTokenReinstate, "/signet.server.token.v1.Administration/Reinstate", kLocal | kOwnAdmin) \
+  METHOD(kTokenListRevocations, "/signet.server.token.v1.Administration/ListRevocations", kLocal | kOwnAdmin) \
+  METHOD(kTokenGetChain, "/signet.server.token.v1.Administration/GetChain", kLocal | kOwnAdmin) \
+  METHOD(kTokenListAudit, "/signet.server.token.v1.Administration/ListAudit", kLocal | kOwnAdmin) \
+  METHOD(kTokenVerifyAudit, "/signet.server.token.v1.Administration/VerifyAudit", kLocal | kOwnAdmin) \
+  METHOD(kTokenListAlerts, "/signet.server.token.v1.Administration/ListAlerts", kLocal | kOwnAdmin) \
+  METHOD(kTokenExplain, "/signet.server.token.v1.Administration/Explain", kLocal | kOwnAdmin) \
   METHOD(kHealthCheck,       "/grpc.health.v1.Health/Check",                                   kLocal)            \
   METHOD(kHealthList,        "/grpc.health.v1.Health/List",                                    kLocal)            \
   METHOD(kHealthWatch,       "/grpc.health.v1.Health/Watch",                                   kLocal)            \
