@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "common/oauth/receipt.h"
 #include "common/oauth/revocation.h"
 
@@ -26,7 +27,8 @@ std::string RootProblem(const Receipt& r) {
 // What is wrong between two neighbours.
 std::string LinkProblem(const Receipt& before, const std::string& before_hash, const Receipt& r) {
   if (r.previous != before_hash) return absl::StrCat(kIncomplete, ": it does not follow the one before");
-  if (r.txn != before.txn || r.root != before.root || r.user != before.user || r.grant != before.grant || r.task != before.task) {
+  if (r.txn != before.txn || r.root != before.root || r.user != before.user || r.grant != before.grant ||
+      r.task != before.task) {
     return "its chain, root, user, grant or task is another";
   }
   if (r.subject_token != before.token_hash) return "it was not made from the token of the one before";
@@ -112,7 +114,7 @@ ChainFinding VerifyChain(const std::vector<std::string>& receipts, absl::string_
   for (size_t i = 0; i < receipts.size(); ++i) {
     const std::string name = absl::StrCat("receipt ", i + 1);
     absl::StatusOr<Receipt> read = VerifyReceipt(receipts[i], receipt_keys);
-    if (!read.ok()) return problem(absl::StrCat(name, ": ", read.status().message()));
+    if (!read.ok()) return problem(absl::StrCat(name, ": ", absl::StripPrefix(read.status().message(), "receipt: ")));
     finding.hops.push_back(*std::move(read));
     const std::string wrong = i == 0 ? RootProblem(finding.hops.front())
                                      : LinkProblem(finding.hops[i - 1], ReceiptHash(receipts[i - 1]), finding.hops[i]);

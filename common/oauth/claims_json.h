@@ -11,6 +11,7 @@
 #include "common/oauth/access_token.h"
 #include "common/oauth/atom.h"
 #include "common/oauth/members.h"
+#include "common/oauth/receipt.h"
 
 namespace signet::oauth {
 
@@ -25,5 +26,6 @@ boost::json::object BindingJson(const Binding& binding);
 Binding ReadBinding(Members& members);
 
 boost::json::object ClaimsObject(const AccessToken& token);
+boost::json::object ReceiptObject(const Receipt& receipt);
 
 }  // namespace signet::oauth

@@ -19,33 +19,6 @@ void Put(boost::json::object& object, absl::string_view name, const std::string&
   if (!text.empty()) object[JsonView(name)] = text;
 }
 
-std::string PayloadJson(const Receipt& r) {
-  boost::json::object bounds;
-  bounds["atoms"] = AtomsJson(r.bounds);
-  bounds["exp"] = absl::ToUnixSeconds(r.expires_at);
-  bounds["max_depth"] = r.max_depth;
-  if (r.calls.has_value()) bounds["calls"] = *r.calls;
-  boost::json::object object;
-  object["jti"] = r.jwt_id;
-  object["txn"] = r.txn;
-  object["iat"] = absl::ToUnixSeconds(r.issued_at);
-  Put(object, "prev", r.previous);
-  object["root"] = r.root;
-  object["token"] = r.token_hash;
-  Put(object, "subject_token", r.subject_token);
-  Put(object, "user", r.user);
-  object["actor"] = r.actor;
-  Put(object, "from", r.from);
-  object["audience"] = r.audience;
-  object["bounds"] = std::move(bounds);
-  object["depth"] = r.depth;
-  if (!r.binding.bearer()) object["cnf"] = BindingJson(r.binding);
-  Put(object, "policy", r.policy);
-  Put(object, "grant", r.grant);
-  Put(object, "task", r.task);
-  return Canonical(object);
-}
-
 absl::StatusOr<Receipt> ReadPayload(absl::string_view payload) {
   SIGNET_ASSIGN_OR_RETURN(const boost::json::value value, json::Parse(payload, kMaxJwtBytes), "receipt");
   if (!value.is_object()) return absl::InvalidArgumentError("receipt: not an object");
@@ -83,6 +56,33 @@ absl::StatusOr<Receipt> ReadPayload(absl::string_view payload) {
 
 }  // namespace
 
+boost::json::object ReceiptObject(const Receipt& r) {
+  boost::json::object bounds;
+  bounds["atoms"] = AtomsJson(r.bounds);
+  bounds["exp"] = absl::ToUnixSeconds(r.expires_at);
+  bounds["max_depth"] = r.max_depth;
+  if (r.calls.has_value()) bounds["calls"] = *r.calls;
+  boost::json::object object;
+  object["jti"] = r.jwt_id;
+  object["txn"] = r.txn;
+  object["iat"] = absl::ToUnixSeconds(r.issued_at);
+  Put(object, "prev", r.previous);
+  object["root"] = r.root;
+  object["token"] = r.token_hash;
+  Put(object, "subject_token", r.subject_token);
+  Put(object, "user", r.user);
+  object["actor"] = r.actor;
+  Put(object, "from", r.from);
+  object["audience"] = r.audience;
+  object["bounds"] = std::move(bounds);
+  object["depth"] = r.depth;
+  if (!r.binding.bearer()) object["cnf"] = BindingJson(r.binding);
+  Put(object, "policy", r.policy);
+  Put(object, "grant", r.grant);
+  Put(object, "task", r.task);
+  return object;
+}
+
 absl::StatusOr<std::string> SignReceipt(const Receipt& receipt, absl::string_view kid, crypto::KeyType type,
                                         const crypto::MessageSigner& sign) {
   SIGNET_ASSIGN_OR_RETURN(const absl::string_view algorithm, jose::AlgorithmFor(type));
@@ -90,7 +90,7 @@ absl::StatusOr<std::string> SignReceipt(const Receipt& receipt, absl::string_vie
   header["alg"] = JsonView(algorithm);
   header["kid"] = JsonView(kid);
   header["typ"] = JsonView(kType);
-  return jose::SignCompact(Canonical(header), PayloadJson(receipt), type, sign);
+  return jose::SignCompact(Canonical(header), Canonical(ReceiptObject(receipt)), type, sign);
 }
 
 absl::StatusOr<Receipt> VerifyReceipt(absl::string_view jws_text, const Keys& receipt_keys) {

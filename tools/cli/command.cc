@@ -105,6 +105,7 @@ int Run(std::vector<std::string> arguments, Context& context) {
   AddAgentCommands(app, context);
   AddTokenCommands(app, context);
   AddBundleCommands(app, context);
+  AddChainCommands(app, context);
   AddSvidCommands(app, context);
   AddIdentityCommands(app, context);
   AddIssuerCommands(app, context);

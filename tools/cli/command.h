@@ -50,6 +50,7 @@ inline CLI::Option* AddList(CLI::App& verb, const std::string& name, std::vector
 void AddAgentCommands(CLI::App& app, Context& context);
 void AddAuditCommands(CLI::App& app, Context& context);  // audit, alert
 void AddBundleCommands(CLI::App& app, Context& context);
+void AddChainCommands(CLI::App& app, Context& context);
 void AddDevCommand(CLI::App& app, Context& context);
 void AddEntryCommands(CLI::App& app, Context& context);
 void AddExplainExchangeCommand(CLI::App& app, Context& context);

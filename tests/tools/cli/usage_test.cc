@@ -17,12 +17,13 @@ using ::testing::IsEmpty;
 using ::testing::StartsWith;
 
 // All verbs of the operator's guide, as one would type them.
-const char* const kVerbs[] = {
-    "entry create",  "entry update",   "entry show",     "entry list",    "entry count",  "entry delete",
-    "entry apply",   "agent list",     "agent show",     "agent count",   "agent ban",    "agent evict",
-    "agent purge",   "token generate", "bundle show",    "bundle list",   "bundle count", "svid mint-x509",
-    "svid mint-jwt", "svid fetch",     "svid fetch-jwt", "svid validate", "svid watch",   "status",
-    "doctor",        "log-level",      "validate",       "dev",           "completion",   "version"};
+const char* const kVerbs[] = {"entry create",   "entry update", "entry show",     "entry list",    "entry count",
+                              "entry delete",   "entry apply",  "agent list",     "agent show",    "agent count",
+                              "agent ban",      "agent evict",  "agent purge",    "chain show",    "chain verify",
+                              "token generate", "bundle show",  "bundle list",    "bundle count",  "svid mint-x509",
+                              "svid mint-jwt",  "svid fetch",   "svid fetch-jwt", "svid validate", "svid watch",
+                              "status",         "doctor",       "log-level",      "validate",      "dev",
+                              "completion",     "version"};
 
 TEST(UsageTest, EveryVerbHasHelpWithAnExample) {
   for (const char* verb : kVerbs) {
