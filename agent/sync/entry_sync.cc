@@ -54,7 +54,13 @@ absl::Duration EntrySync::Run() {
   if (stream_ == nullptr) {
     listed_.reset();
     stream_ = deps_.client.OpenSync(Hello(), deps_.wake);
+    told_interest_ = false;
+    if (deps_.tokens != nullptr) {
+      deps_.tokens->Opened();
+      if (!deps_.tokens->wanted()) stream_->TokenInterest(false);
+    }
   }
+  TellInterest();
   return ReadStream();
 }
 
@@ -81,7 +87,21 @@ absl::Duration EntrySync::Rest(absl::Duration time) {
 absl::Duration EntrySync::ReadStream() {
   uint64_t seq = 0;
   bool any = false;
+  std::string audit_head;
   while (std::optional<SyncMessage> message = stream_->Next()) {
+    // Positions of the token state are its own: they say nothing about entries and are not acknowledged.
+    if (message->kind == SyncMessage::Kind::kTokens) {
+      if (deps_.tokens != nullptr) deps_.tokens->Apply(std::move(message->tokens));
+      continue;
+    }
+    if (message->kind == SyncMessage::Kind::kHeartbeat) {
+      if (deps_.tokens != nullptr) deps_.tokens->Beat(message->seq);
+      continue;
+    }
+    if (message->kind == SyncMessage::Kind::kAuditHead) {
+      audit_head = std::move(message->audit_head);
+      continue;
+    }
     any = true;
     seq = std::max(seq, message->seq);
     switch (message->kind) {
@@ -96,6 +116,8 @@ absl::Duration EntrySync::ReadStream() {
         break;
       case SyncMessage::Kind::kNotice:
         return OnNotice(*message);
+      default:
+        break;
     }
   }
   if (any) {
@@ -103,8 +125,15 @@ absl::Duration EntrySync::ReadStream() {
     SIGNET_FAILPOINT("sync.before_ack");
     if (seq > 0) stream_->Ack(seq, deps_.cache.SvidsByAuthority());
   }
+  if (!audit_head.empty() && deps_.on_audit_head) deps_.on_audit_head(audit_head);
   if (const std::optional<absl::Status> end = stream_->end()) return OnEnd(*end);
   return reopen_at_ - deps_.clock.Steady();
+}
+
+void EntrySync::TellInterest() {
+  if (told_interest_ || deps_.tokens == nullptr || !deps_.tokens->wanted()) return;
+  told_interest_ = true;
+  stream_->TokenInterest(true);
 }
 
 void EntrySync::OnRevisions(SyncMessage& message) {

@@ -44,6 +44,8 @@ class EntrySync {
     std::function<void()> wake;        // this worker
     std::function<void()> on_changed;  // entries or bundles
     std::function<void()> on_synced;
+    PushedTokens* tokens = nullptr;                                 // null: no token.sock here
+    std::function<void(const std::string& head)> on_audit_head = {};  // may be null
   };
   explicit EntrySync(Deps deps) : deps_(std::move(deps)) {}
 
@@ -62,6 +64,7 @@ class EntrySync {
   void OnRevisions(SyncMessage& message);
   void OnDelta(SyncMessage& message);
   void OnComplete(const SyncMessage& message);
+  void TellInterest();
   absl::Duration OnNotice(const SyncMessage& message);
   absl::Duration RunPoll();
   absl::Status Poll();
@@ -78,6 +81,7 @@ class EntrySync {
   bool polling_ = false;
   std::optional<std::map<std::string, EntryRevision>> listed_;  // from the first revisions to complete
   bool told_status_ = false;
+  bool told_interest_ = false;  // on this stream: that the token state is wanted
   std::atomic<bool> reopen_ = false;
   absl::Duration reopen_at_ = absl::InfiniteDuration(), rest_until_ = absl::ZeroDuration();  // steady
 };

@@ -120,6 +120,51 @@ absl::StatusOr<MintedJwt> JwtFromWire(const spire::api::types::JWTSVID& wire) {
   return minted;
 }
 
+// What cannot be read is left out so that less is found good, never more: a resource is dropped, a revocation stays.
+TokenUpdate TokensFromWire(const sync_v1::TokenState& wire, uint64_t seq) {
+  TokenUpdate update{.whole = wire.whole(),
+                     .complete = wire.complete(),
+                     .truncated = wire.truncated(),
+                     .seq = seq,
+                     .issuer = wire.issuer(),
+                     .introspection_endpoint = wire.introspection_endpoint()};
+  if (!wire.token_keys().empty()) {
+    update.keys.emplace();
+    for (const sync_v1::TokenKey& key : wire.token_keys()) {
+      absl::StatusOr<crypto::PublicKey> parsed = crypto::PublicKey::ParseSpki(key.public_key());
+      if (parsed.ok()) {
+        update.keys->emplace(key.kid(), *std::move(parsed));
+      } else {
+        SIGNET_LOG(error, "token key from the server cannot be used", {{"error", parsed.status().message()}});
+      }
+    }
+  }
+  for (const sync_v1::TokenResource& resource : wire.resources()) {
+    oauth::ResourceState state{.servers = {resource.servers().begin(), resource.servers().end()}};
+    // An unknown number is a stricter one of a later version.
+    state.minimum_binding = resource.minimum_binding() == 1   ? oauth::MinimumBinding::kBearer
+                            : resource.minimum_binding() == 2 ? oauth::MinimumBinding::kDpop
+                                                              : oauth::MinimumBinding::kMtls;
+    for (const sync_v1::TokenResource::Tool& tool : resource.tools()) {
+      state.tools[tool.name()] = {tool.hash(),
+                                  tool.risk() == 1   ? oauth::Risk::kLow
+                                  : tool.risk() == 2 ? oauth::Risk::kMedium
+                                                     : oauth::Risk::kHigh,
+                                  tool.read_only()};
+    }
+    update.resources.emplace_back(resource.uri(), std::move(state));
+  }
+  update.removed_resources.assign(wire.removed_resources().begin(), wire.removed_resources().end());
+  for (const sync_v1::TokenRevocation& revocation : wire.revocations()) {
+    update.revocations.push_back({.kind = static_cast<oauth::EntityKind>(revocation.kind()),
+                                  .entity = revocation.entity(),
+                                  .seq = revocation.seq(),
+                                  .not_before = absl::FromUnixSeconds(revocation.not_before()),
+                                  .reinstated = revocation.reinstated()});
+  }
+  return update;
+}
+
 SyncMessage MessageFromWire(const sync_v1::ServerMessage& wire, const spiffe::TrustDomain& trust_domain) {
   SyncMessage message;
   message.seq = wire.seq();
@@ -174,6 +219,17 @@ SyncMessage MessageFromWire(const sync_v1::ServerMessage& wire, const spiffe::Tr
           break;
       }
       break;
+    case sync_v1::ServerMessage::kTokenState:
+      message.kind = SyncMessage::Kind::kTokens;
+      message.tokens = TokensFromWire(wire.token_state(), wire.seq());
+      break;
+    case sync_v1::ServerMessage::kHeartbeat:
+      message.kind = SyncMessage::Kind::kHeartbeat;
+      break;
+    case sync_v1::ServerMessage::kAuditHead:
+      message.kind = SyncMessage::Kind::kAuditHead;
+      message.audit_head = wire.audit_head().head();
+      break;
     default:
       break;  // of a later version: a delta that changes nothing
   }
@@ -227,6 +283,12 @@ class GrpcSyncStream final : public SyncStream,
     sync_v1::AgentMessage message;
     message.mutable_ack()->set_seq(seq);
     message.mutable_ack()->mutable_svids_by_authority()->insert(svids_by_authority.begin(), svids_by_authority.end());
+    return Send(std::move(message));
+  }
+
+  bool TokenInterest(bool wanted) override {
+    sync_v1::AgentMessage message;
+    message.mutable_token_interest()->set_wanted(wanted);
     return Send(std::move(message));
   }
 

@@ -17,6 +17,7 @@
 #include "absl/time/time.h"
 #include "agent/nodeattestor/node_attestor.h"
 #include "agent/sync/jwt_cache.h"
+#include "agent/sync/pushed_tokens.h"
 #include "common/spiffe/bundle.h"
 #include "common/spiffe/entry.h"
 #include "common/spiffe/x509_svid.h"
@@ -49,7 +50,7 @@ struct SyncHello {
   std::map<std::string, std::string> bundle_revisions;
 };
 struct SyncMessage {
-  enum class Kind { kRevisions, kDelta, kComplete, kNotice };
+  enum class Kind { kRevisions, kDelta, kComplete, kNotice, kTokens, kHeartbeat, kAuditHead };
   enum class Notice { kNone, kBanned, kEvicted, kGoAway };
   Kind kind = Kind::kDelta;
   uint64_t seq = 0;
@@ -62,6 +63,8 @@ struct SyncMessage {
   std::string epoch;
   Notice notice = Notice::kNone;
   absl::Duration delay = absl::ZeroDuration();
+  TokenUpdate tokens;
+  std::string audit_head;
 };
 
 class SyncStream {
@@ -70,6 +73,7 @@ class SyncStream {
   // Queued in order; false once the stream has ended.
   virtual bool Want(std::vector<std::string> entry_ids) = 0;
   virtual bool Ack(uint64_t seq, std::map<std::string, uint32_t> svids_by_authority) = 0;
+  virtual bool TokenInterest(bool wanted) = 0;
   // The next message, or nothing yet. After the last one, end() says why the stream ended.
   virtual std::optional<SyncMessage> Next() = 0;
   virtual std::optional<absl::Status> end() const = 0;

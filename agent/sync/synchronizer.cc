@@ -15,7 +15,8 @@ Synchronizer::Synchronizer(Deps deps)
                    [this] {
                      Wake(mint_);
                      Wake(seal_);
-                   }}),
+                   },
+                   deps_.tokens, deps_.on_audit_head}),
       minter_({deps_.trust_domain, deps_.cache, deps_.client, deps_.identity, deps_.attestor, deps_.sealed, standing_,
                deps_.clock, deps_.metrics, deps_.first_trust,
                [this] {
@@ -27,6 +28,7 @@ Synchronizer::Synchronizer(Deps deps)
     sealer_ = std::make_unique<CacheSealer>(*deps_.sealed, deps_.cache, position_, deps_.health, deps_.clock);
   }
   deps_.cache.SetOnWanted([this] { Wake(mint_); });
+  if (deps_.tokens != nullptr) deps_.tokens->SetOnWanted([this] { Wake(sync_); });
   deps_.cache.SetJwtMinter([this](const EntryPtr& entry, const std::vector<std::string>& audience,
                                   std::function<void(absl::StatusOr<MintedJwt>)> done) {
     deps_.client.NewJwt(entry->id, audience, [this, done = std::move(done)](absl::StatusOr<MintedJwt> minted) {

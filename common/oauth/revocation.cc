@@ -114,6 +114,13 @@ const Revocation* RevocationSet::Kills(const AccessToken& token) const {
   return nullptr;
 }
 
+std::vector<Revocation> RevocationSet::All() const {
+  std::vector<Revocation> all;
+  all.reserve(by_entity_.size());
+  for (const auto& [_, revocation] : by_entity_) all.push_back(revocation);
+  return all;
+}
+
 const Revocation* RevocationSet::Blocks(EntityKind kind, absl::string_view entity) const {
   const Revocation* found = Find(kind, entity);
   return found != nullptr && (IsAbsolute(kind) || !found->reinstated) ? found : nullptr;

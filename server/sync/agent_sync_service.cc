@@ -30,7 +30,7 @@ constexpr uint32_t kGoAwaySpreadMs = 5000;
 struct Shared {
   explicit Shared(AgentSyncServiceDeps d)
       : deps(std::move(d)),
-        options{deps.trust_domain, deps.epoch, deps.max_message_bytes},
+        options{deps.trust_domain, deps.epoch, deps.max_message_bytes, deps.tokens},
         bundles(deps.index),
         admission({.per_identity = kStreamsPerAgent, .anonymous = 0, .total = kStreams}) {}
 
@@ -84,16 +84,19 @@ class Stream final : public grpc::ServerBidiReactor<v1::AgentMessage, v1::Server
   void OnDone() override {
     patience_.Done();
     std::unique_ptr<EntryIndex::Subscription> subscription;
+    std::unique_ptr<TokenUpdates::Subscription> tokens;
     std::unique_ptr<StreamRegistry::Handle> handle;
     {
       MutexLock lock(mutex_);
       done_ = true;
       subscription = std::move(subscription_);
+      tokens = std::move(tokens_);
       handle = std::move(handle_);
     }
     if (handle != nullptr) shared_.deps.metrics.sync_streams.Set(--shared_.open);
-    // Without the lock: both wait for a call of theirs that is running.
+    // Without the lock: each waits for a call of its own that is running.
     subscription.reset();
+    tokens.reset();
     handle.reset();
     self_.reset();
   }
@@ -103,6 +106,8 @@ class Stream final : public grpc::ServerBidiReactor<v1::AgentMessage, v1::Server
   absl::Status Handle();
   void KeepVersion(const spiffe::Id& id, const std::string& version);
   void OnChange(const AgentChange& change);
+  void OnTokens(const TokenUpdates::Note& note);
+  bool Schedule() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Send();
   void Close(const absl::Status& status);
   void Abandon();
@@ -120,6 +125,7 @@ class Stream final : public grpc::ServerBidiReactor<v1::AgentMessage, v1::Server
   CallerPtr caller_ ABSL_GUARDED_BY(mutex_);  // null: not yet authorised
   Admission::Ticket ticket_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<EntryIndex::Subscription> subscription_ ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<TokenUpdates::Subscription> tokens_ ABSL_GUARDED_BY(mutex_);  // null: no token service
   std::unique_ptr<StreamRegistry::Handle> handle_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<SyncConversation> conversation_ ABSL_GUARDED_BY(mutex_);
   v1::ServerMessage out_ ABSL_GUARDED_BY(mutex_);
@@ -144,12 +150,17 @@ void Stream::Begin(CallerPtr caller) {
   // Before the first look at the index, so that nothing is missed in between.
   auto subscription =
       shared_.deps.index.Subscribe(*caller->id, [this](const AgentChange& change) { OnChange(change); });
+  std::unique_ptr<TokenUpdates::Subscription> tokens;
+  if (shared_.deps.tokens != nullptr) {
+    tokens = shared_.deps.tokens->Subscribe([this](const TokenUpdates::Note& note) { OnTokens(note); });
+  }
   auto handle =
       shared_.deps.streams.Register(Method::kSync, caller, [this](const absl::Status& status) { Close(status); });
   MutexLock lock(mutex_);
   if (done_) return;
   ticket_ = *std::move(ticket);
   subscription_ = std::move(subscription);
+  tokens_ = std::move(tokens);
   handle_ = std::move(handle);
   shared_.deps.metrics.sync_streams.Set(++shared_.open);
   if (!closed_) StartRead(&in_);
@@ -162,6 +173,7 @@ absl::Status Stream::Handle() {
   {
     MutexLock lock(mutex_);
     caller = caller_;
+    if (in_.has_token_interest() && tokens_ != nullptr) tokens_->SetInterested(in_.token_interest().wanted());
     const absl::Status status = conversation_->OnMessage(in_, shared_.deps.clock.Steady());
     if (!status.ok()) return status;
     propagation = conversation_->TakePropagation();
@@ -190,11 +202,21 @@ void Stream::OnChange(const AgentChange& change) {
   {
     MutexLock lock(mutex_);
     conversation_->OnChange(change, shared_.deps.clock.Steady());
-    if (closed_ || writing_ || scheduled_) return;
-    scheduled_ = true;
+    if (!Schedule()) return;
   }
   if (!shared_.senders.Post([stream = shared_from_this()] { stream->Send(); })) Send();
 }
+
+void Stream::OnTokens(const TokenUpdates::Note& note) {
+  {
+    MutexLock lock(mutex_);
+    conversation_->OnTokens(note);
+    if (!Schedule()) return;
+  }
+  if (!shared_.senders.Post([stream = shared_from_this()] { stream->Send(); })) Send();
+}
+
+bool Stream::Schedule() { return !closed_ && !writing_ && !std::exchange(scheduled_, true); }
 
 void Stream::Send() {
   MutexLock lock(mutex_);

@@ -16,6 +16,7 @@
 #include "server/datastore/data_store.h"
 #include "server/entries/entry_index.h"
 #include "server/metrics.h"
+#include "server/sync/token_updates.h"
 
 namespace signet::server {
 
@@ -28,6 +29,7 @@ struct AgentSyncServiceDeps {
   AgentStore& agents;  // the agent's version is kept
   Clock& clock;
   Metrics& metrics;
+  TokenUpdates* tokens = nullptr;         // null: no token service here
   size_t max_message_bytes = 512 * 1024;  // a message ends with the entry that passes it: below 1 MiB in all
 };
 // Must outlive the grpc::Server. All streams have to be ended (StreamRegistry::FinishAll) before that can shut down.

@@ -29,6 +29,10 @@ absl::Status SyncConversation::OnMessage(const v1::AgentMessage& message, absl::
       return OnWant(message.want());
     case v1::AgentMessage::kAck:
       return OnAck(message.ack(), now);
+    case v1::AgentMessage::kTokenInterest:
+      if (phase_ == Phase::kHello) return Broken("the first message is not hello");
+      tokens_.OnInterest(message.token_interest().wanted());
+      return absl::OkStatus();
     default:
       return phase_ == Phase::kHello ? Broken("the first message is not hello") : absl::OkStatus();
   }
@@ -104,6 +108,8 @@ bool SyncConversation::Next(v1::ServerMessage& message) {
     case Phase::kLive:
       break;
   }
+  // First what withdraws: a revocation waits for no entry. Before `complete` no token is judged by the agent anyway.
+  if (phase_ == Phase::kLive && tokens_.Next(options_.max_message_bytes, message)) return true;
   if (!waiting_.empty()) {
     v1::Delta& delta = *message.mutable_delta();
     NextDelta(delta);

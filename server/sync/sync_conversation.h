@@ -17,6 +17,7 @@
 #include "server/entries/entry_index.h"
 #include "server/sync/bundle_updates.h"
 #include "server/sync/delta.h"
+#include "server/sync/token_updates.h"
 #include "signet/server/v1/agent_sync.pb.h"
 
 namespace signet::server {
@@ -27,14 +28,17 @@ class SyncConversation {
     spiffe::TrustDomain trust_domain;
     std::string epoch;
     size_t max_message_bytes;
+    const TokenUpdates* tokens = nullptr;  // null: no token service
   };
   SyncConversation(const Options& options, spiffe::Id agent, const EntryIndex& index, BundleUpdates& bundles)
-      : options_(options), agent_(std::move(agent)), index_(index), bundles_(bundles) {}
+      : options_(options), agent_(std::move(agent)), index_(index), bundles_(bundles), tokens_(options.tokens) {}
 
   // kInvalidArgument: the agent breaks the protocol, end the stream.
   absl::Status OnMessage(const v1::AgentMessage& message, absl::Duration now);
   // Something concerns this agent. `now`: steady time, for propagation().
   void OnChange(const AgentChange& change, absl::Duration now);
+
+  void OnTokens(const TokenUpdates::Note& note) { tokens_.OnNote(note); }
 
   // The next message to send. False: nothing to say now.
   bool Next(v1::ServerMessage& message);
@@ -62,6 +66,7 @@ class SyncConversation {
   Phase phase_ = Phase::kHello;
   std::string agent_version_;
   WaitingDelta waiting_;
+  WaitingTokens tokens_;
   std::vector<EntryPtr> listed_;  // while they are listed
   size_t next_listed_ = 0;
   size_t wants_left_ = 0;  // ids the agent may still ask for

@@ -39,6 +39,12 @@ class FakeSyncStream final : public agent::SyncStream {
     server_.changed_.notify_all();
     return !feed_->end.has_value();
   }
+  bool TokenInterest(bool wanted) override {
+    std::lock_guard lock(server_.mutex_);
+    server_.calls_.interests.push_back(wanted);
+    server_.changed_.notify_all();
+    return !feed_->end.has_value();
+  }
   std::optional<SyncMessage> Next() override {
     std::lock_guard lock(server_.mutex_);
     if (feed_->messages.empty()) return std::nullopt;
@@ -132,6 +138,14 @@ void FakeServerClient::Refuse(Refusal refusal) {
 void FakeServerClient::RefuseEvidence(absl::Status why) {
   std::lock_guard lock(mutex_);
   evidence_refused_ = std::move(why);
+}
+
+void FakeServerClient::Push(agent::SyncMessage message) {
+  std::lock_guard lock(mutex_);
+  for (const auto& feed : feeds_) {
+    feed->messages.push_back(message);
+    feed->on_event();
+  }
 }
 
 void FakeServerClient::Notify(SyncMessage::Notice notice) {

@@ -32,6 +32,7 @@ class FakeServerClient final : public agent::ServerClient {
   void Refuse(agent::Refusal refusal);  // every authenticated call; ends the streams
   void RefuseEvidence(absl::Status why);
   void Notify(agent::SyncMessage::Notice notice);
+  void Push(agent::SyncMessage message);  // as it is, to every stream
   void NewEpoch();     // a restored database: ends the streams
   void OnlyPolling();  // no AgentSync, as a SPIRE server
   void SetTtl(absl::Duration ttl);
@@ -43,6 +44,7 @@ class FakeServerClient final : public agent::ServerClient {
   struct Calls {
     int attests = 0, renews = 0, mints = 0, minted = 0, jwts = 0, streams = 0, polls = 0, moves = 0;
     uint64_t last_ack = 0;
+    std::vector<bool> interests;
     std::vector<std::vector<std::string>> wants;
     std::vector<std::vector<std::string>> batches;
   };
