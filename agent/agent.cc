@@ -20,7 +20,9 @@
 #include "agent/storage/sealed_cache.h"
 #include "agent/sync/agent_identity.h"
 #include "agent/sync/memory_svid_cache.h"
+#include "agent/sync/pushed_tokens.h"
 #include "agent/sync/synchronizer.h"
+#include "agent/token/token_socket.h"
 #include "agent/workloadattestor/attestation.h"
 #include "agent/workloadattestor/registry.h"
 #include "common/concurrency/latest_value.h"
@@ -88,9 +90,11 @@ struct Agent::Parts {
   absl::Status Build();
   absl::Status BuildSync();
   absl::Status BuildWorkloadSocket();
+  absl::Status BuildTokenSocket();
   absl::Status BuildAdminSocket();
   absl::Status BuildHttp();
   absl::Status Reload(const AgentOptions& wanted);
+  void KeepHead(const std::string& head) const;
   void Shutdown(absl::Duration grace);
 
   const AgentOptions options;
@@ -111,22 +115,28 @@ struct Agent::Parts {
   std::unique_ptr<SealedCache> sealed;
   LatestValue<std::unique_ptr<NodeAttestor>> node_attestor;
   std::unique_ptr<ServerClient> client;
+  PushedTokens pushed_tokens{clock};
   std::unique_ptr<Synchronizer> synchronizer;
   std::unique_ptr<Attestation> attestation;
   std::unique_ptr<PeerPinner> pinner;
   rpc::StreamSet streams;
   SocketServer workload, admin;
+  std::unique_ptr<TokenSocket> token;
   std::unique_ptr<net::HttpServer> http;
 };
 
 absl::Status Agent::Parts::Build() {
   SIGNET_RETURN_IF_ERROR(BuildSync());
   SIGNET_RETURN_IF_ERROR(BuildWorkloadSocket());
+  SIGNET_RETURN_IF_ERROR(BuildTokenSocket());
   synchronizer->Start();  // after the sockets: what the cache holds is served first
   SIGNET_RETURN_IF_ERROR(BuildAdminSocket());
   SIGNET_RETURN_IF_ERROR(BuildHttp());
   return daemon::WriteAddresses(
-      options.data_dir, {{"workload", addresses.workload}, {"admin", addresses.admin}, {"http", addresses.http}});
+      options.data_dir, {{"workload", addresses.workload},
+                         {"token", addresses.token},
+                         {"admin", addresses.admin},
+                         {"http", addresses.http}});
 }
 
 absl::Status Agent::Parts::BuildSync() {
@@ -163,7 +173,8 @@ absl::Status Agent::Parts::BuildSync() {
       [this] { return FirstTrust(options.trust_source, options.trust_domain, [this] { return client->GetBundle(); }); },
       [this](absl::Status why) {
         if (deps.on_fatal) deps.on_fatal(std::move(why));
-      }});
+      },
+      options.token_front.has_value() ? &pushed_tokens : nullptr, [this](const std::string& head) { KeepHead(head); }});
   synchronizer->Restore();
   return absl::OkStatus();
 }
@@ -190,6 +201,25 @@ absl::Status Agent::Parts::BuildWorkloadSocket() {
   grpc::ServerBuilder builder;
   ConfigureWorkloadServer(builder);
   return workload.Serve(builder, "workload");
+}
+
+// T10: the server's signed audit head, kept outside the server. The latest alone.
+void Agent::Parts::KeepHead(const std::string& head) const {
+  const absl::Status kept = fs::WriteFileAtomically(options.data_dir + "/audit-head.jws", head + "\n");
+  if (!kept.ok()) SIGNET_LOG(warn, "the server's audit head is not kept", {{"error", kept.message()}});
+}
+
+absl::Status Agent::Parts::BuildTokenSocket() {
+  if (!options.token_front.has_value()) return absl::OkStatus();
+  const TokenFrontOptions& front = *options.token_front;
+  SIGNET_ASSIGN_OR_RETURN(token, TokenSocket::Create({.path = front.socket,
+                                                      .server_url = front.server_url,
+                                                      .server_id = front.server_id,
+                                                      .offline_grace = front.offline_grace,
+                                                      .connections_per_uid = options.connections_per_uid},
+                                                     {*cache, *attestation, *pinner, pushed_tokens, clock, metrics, nullptr}));
+  addresses.token = token->path();
+  return absl::OkStatus();
 }
 
 absl::Status Agent::Parts::BuildAdminSocket() {
@@ -251,6 +281,7 @@ void Agent::Parts::Shutdown(absl::Duration grace) {
   health.SetUnready("agent", "stopping");
   if (workload.front != nullptr) workload.front->Stop();
   streams.FinishAll(absl::UnavailableError("the agent is stopping"));
+  token.reset();
   if (synchronizer != nullptr) synchronizer->Stop();  // answers the calls that wait for a token
   workload.Shutdown(grace);
   admin.Shutdown(grace);

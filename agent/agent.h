@@ -28,6 +28,7 @@ struct AgentDeps {
 
 struct Addresses {
   std::string workload, admin;  // paths of Unix sockets
+  std::string token;            // likewise; empty: off
   std::string http;             // ADDRESS:PORT; empty: off
 };
 

@@ -81,6 +81,33 @@ void CheckAttestor(config::AgentNodeAttestor& attestor, absl::string_view data_d
   }
 }
 
+TokenFrontOptions TokenFrontOf(const config::TokenFront& front, const spiffe::TrustDomain& trust_domain,
+                               absl::string_view data_dir, config::Errors& errors) {
+  const spiffe::Id server = *spiffe::Id::FromPath(trust_domain, "/spire/server");
+  TokenFrontOptions o{.socket = config::ResolvePath(
+                          data_dir, front.socket().empty() ? "/run/signet/workload/token.sock" : front.socket()),
+                      .server_url = front.server_url(),
+                      .server_id = server,
+                      .offline_grace = config::ParseDuration("token_service.offline_grace", front.offline_grace(),
+                                                             absl::ZeroDuration(), errors)};
+  CheckSocket("token_service.socket", o.socket, errors);
+  if (!o.server_url.empty() && !absl::StartsWith(o.server_url, "https://")) {
+    errors.Add("token_service.server_url", "must begin with https://");
+  }
+  if (!front.server_spiffe_id().empty()) {
+    absl::StatusOr<spiffe::Id> id = spiffe::Id::Parse(front.server_spiffe_id());
+    if (!id.ok()) {
+      errors.Add("token_service.server_spiffe_id", id.status().message());
+    } else if (!id->IsMemberOf(trust_domain)) {
+      errors.Add("token_service.server_spiffe_id", "must be of the agent's own trust domain");
+    } else {
+      o.server_id = *std::move(id);
+    }
+  }
+  if (o.offline_grace > absl::Seconds(30)) errors.Add("token_service.offline_grace", "may be at most 30s");
+  return o;
+}
+
 }  // namespace
 
 absl::StatusOr<AgentOptions> OptionsFromConfig(const config::Agent& c) {
@@ -122,6 +149,12 @@ absl::StatusOr<AgentOptions> OptionsFromConfig(const config::Agent& c) {
   CheckSocket("workload_socket", o.workload_socket, errors);
   CheckSocket("admin_socket", o.admin_socket, errors);
   if (o.workload_socket == o.admin_socket) errors.Add("admin_socket", "must not be the workload_socket");
+  if (c.has_token_service()) {
+    o.token_front = TokenFrontOf(c.token_service(), *trust_domain, data_dir, errors);
+    if (o.token_front->socket == o.workload_socket || o.token_front->socket == o.admin_socket) {
+      errors.Add("token_service.socket", "must be a socket of its own");
+    }
+  }
   if (const absl::Status status = log::ParseLevel(or_else(c.log().level(), "info"), o.log_level); !status.ok()) {
     errors.Add("log.level", status.message());
   }

@@ -1,16 +1,27 @@
 // The configuration of signet-agent as it is run: every default filled in, every value checked.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "agent/bootstrap.h"
 #include "common/log/log.h"
+#include "common/spiffe/id.h"
 #include "common/spiffe/trust_domain.h"
 #include "config/agent.pb.h"
 
 namespace signet::agent {
+
+// The local front of the token service.
+struct TokenFrontOptions {
+  std::string socket;
+  std::string server_url;  // empty: the issuer's, as the server tells it
+  spiffe::Id server_id;
+  absl::Duration offline_grace = absl::ZeroDuration();
+};
 
 struct AgentOptions {
   spiffe::TrustDomain trust_domain;
@@ -26,6 +37,7 @@ struct AgentOptions {
   size_t connections_per_uid = 4096;
   size_t pending_attestations_per_uid = 64;
   std::vector<std::string> allowed_foreign_jwt_claims;
+  std::optional<TokenFrontOptions> token_front;  // none: no token.sock
 
   // What the registries of the seams read.
   config::AgentNodeAttestor node_attestor;

@@ -9,6 +9,7 @@ struct Metrics {
   explicit Metrics(telemetry::Metrics& registry);
 
   telemetry::Counter attestations, attestations_refused, x509_rotations, jwt_cache_hits, jwt_mints, sync_failures;
+  telemetry::Counter token_requests, token_requests_refused, introspections_local, introspections_asked;
   telemetry::Gauge workload_connections, x509_svids, entries, last_sync_seconds;
 };
 
