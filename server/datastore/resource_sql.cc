@@ -85,12 +85,16 @@ absl::StatusOr<ResourceRecord> WriteResource(WriteContext& context, ResourceReco
     }
   }
   SIGNET_ASSIGN_OR_RETURN(const std::optional<ResourceRecord> stored, Find(context.db, record.uri));
+  const int64_t version = std::exchange(record.version, 1);
   record.tombstone = false;
-  record.version = 1;
   if (stored) {
     if (stored->tombstone) {
       return absl::AlreadyExistsError(
           absl::StrCat("resource ", record.uri, " was deleted: a URI is never given again"));
+    }
+    if (version != 0 && version != stored->version) {
+      return absl::AbortedError(absl::StrCat("resource ", record.uri, " has version ", stored->version, ", not ",
+                                             version, ": read it again, then change it"));
     }
     record.version = stored->version + 1;
     SIGNET_RETURN_IF_ERROR(KeepTombstones(*stored, record));

@@ -65,7 +65,7 @@ struct ToolRecord {
 struct ResourceRecord {
   std::string uri;  // key, canonical
   std::string name;
-  int64_t version = 1;
+  int64_t version = 0;                      // grows with each update; on writing 0, or the stored one
   std::vector<std::string> servers;         // definitions that serve it (T2)
   std::vector<std::string> default_scopes;  // the declared minimum: what "nothing asked" means
   oauth::MinimumBinding minimum_binding = oauth::MinimumBinding::kDpop;

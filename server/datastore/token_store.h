@@ -39,7 +39,7 @@ class TokenRegistryStore {
 
   // Creates or replaces; tools that are missing in the new record become tombstones, and a tombstoned name or URI is
   // kAlreadyExists (T9). Lowering minimum_binding or a tool's risk sets the active grants that touch it to kVoid, in
-  // the same transaction (T9).
+  // the same transaction (T9). kAborted when `version` is not 0 and not the stored one.
   virtual void PutResource(ResourceRecord record, Completion<ResourceRecord> done) = 0;
   virtual void DeleteResource(const std::string& uri, StatusCompletion done) = 0;  // to a tombstone; kNotFound
   virtual absl::StatusOr<ResourceRecord> GetResource(const std::string& uri) = 0;  // tombstones too, as in lists
