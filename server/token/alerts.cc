@@ -10,6 +10,7 @@
 namespace signet::server {
 namespace {
 
+constexpr char kFirstUse[] = "first-use";
 constexpr absl::Duration kWindow = absl::Minutes(1);
 constexpr double kWeight = 0.2;             // of the newest window in the average
 constexpr double kRateFactor = 10;          // times its own average
@@ -31,7 +32,11 @@ void Alerts::Add(const std::string& kind, const std::string& identity, const std
               .txn = txn,
               .at = clock_.Now()};
   metrics_.token_alerts.Add();
-  SIGNET_LOG(warn, "token alert", {{"kind", kind}, {"identity", identity}, {"detail", detail}, {"txn", txn}});
+  if (kind == kFirstUse) {  // many after a start, and seldom more than news
+    SIGNET_LOG(info, "token alert", {{"kind", kind}, {"identity", identity}, {"detail", detail}, {"txn", txn}});
+  } else {
+    SIGNET_LOG(warn, "token alert", {{"kind", kind}, {"identity", identity}, {"detail", detail}, {"txn", txn}});
+  }
   alerts_.push_back(std::move(alert));
   if (alerts_.size() > limits_.alerts) alerts_.pop_front();
 }
@@ -85,7 +90,7 @@ std::vector<std::string> Alerts::Observe(const Observation& observation) {
   const auto first = [&](const char* what, const std::string& value) {
     if (value.empty() || watched.seen.size() >= limits_.features) return;
     if (watched.seen.insert(absl::StrCat(what, " ", value)).second) {
-      raise("first-use", absl::StrCat("first ", what, " ", value));
+      raise(kFirstUse, absl::StrCat("first ", what, " ", value));
     }
   };
   first("audience", observation.audience);

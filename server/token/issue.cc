@@ -26,6 +26,7 @@ oauth::Receipt MakeReceipt(const oauth::AccessToken& token, const GrantCase& gra
   oauth::Receipt receipt;
   receipt.jwt_id = NewId();
   receipt.txn = token.txn;
+  receipt.root = oauth::Hash(token.context.root);
   receipt.issued_at = token.issued_at;
   receipt.token_hash = oauth::Hash(token.jwt_id);
   receipt.subject_token = grant_case.subject_token;
