@@ -33,7 +33,7 @@ void Alerts::Add(const std::string& kind, const std::string& identity, const std
               .at = clock_.Now()};
   metrics_.token_alerts.Add();
   if (kind == kFirstUse) {  // many after a start, and seldom more than news
-    SIGNET_LOG(info, "token alert", {{"kind", kind}, {"identity", identity}, {"detail", detail}, {"txn", txn}});
+    SIGNET_LOG(debug, "token alert", {{"kind", kind}, {"identity", identity}, {"detail", detail}, {"txn", txn}});
   } else {
     SIGNET_LOG(warn, "token alert", {{"kind", kind}, {"identity", identity}, {"detail", detail}, {"txn", txn}});
   }

@@ -16,7 +16,13 @@
 namespace signet::server {
 namespace {
 
-constexpr size_t kMaxReceiptBytes = 3584;  // inside a token; with more the token would pass kMaxTokenBytes
+constexpr size_t kFewReceiptBytes = 1536;  // inside a token without a look at its size
+constexpr size_t kJwsOverhead = 256;       // header, signature, dots
+
+// Whether the token, signed, would pass its limit.
+bool TooLarge(const oauth::AccessToken& token) {
+  return oauth::ClaimsJson(token).size() * 4 / 3 + kJwsOverhead > oauth::kMaxTokenBytes;
+}
 
 std::string NewId() { return absl::BytesToHexString(crypto::RandomBytes(16)); }
 
@@ -68,10 +74,8 @@ absl::StatusOr<std::string> AddReceipt(const TokenServiceDeps& deps, const Grant
     for (const std::string& earlier : token.receipts) bytes += earlier.size();
   }
   token.context.receipt_hash = oauth::ReceiptHash(*receipt);
-  if (inside && bytes <= kMaxReceiptBytes) {
-    token.receipts.push_back(*receipt);
-    token.receipts_uri.clear();
-  } else {
+  if (inside) token.receipts.push_back(*receipt);
+  if (!inside || (bytes > kFewReceiptBytes && TooLarge(token))) {  // by reference
     token.receipts.clear();
     token.receipts_uri = absl::StrCat(deps.issuer, "/v1/chains/", token.txn);
   }
@@ -260,11 +264,6 @@ void Issue(const TokenServiceDeps& deps, Issuance issuance) {
     if (signed_receipt.ok()) receipt = *std::move(signed_receipt);
   }
   if (jwt.ok() || !receipt.empty() || token.actors.empty()) jwt = deps.signer.SignToken(token);
-  if (jwt.ok() && jwt->size() > oauth::kMaxTokenBytes && !token.receipts.empty()) {
-    token.receipts.clear();
-    token.receipts_uri = absl::StrCat(deps.issuer, "/v1/chains/", token.txn);
-    jwt = deps.signer.SignToken(token);
-  }
   if (jwt.ok() && jwt->size() > oauth::kMaxTokenBytes) {
     return refuse({400, "invalid_scope", "a token for all of this would be too large; ask for less", "", ""}, &decision);
   }

@@ -258,6 +258,25 @@ class ServiceKit {
     return records;
   }
 
+  // Of the token, first hop first: from inside it, or from the audit where it refers to them.
+  std::vector<std::string> Receipts(const oauth::AccessToken& token) {
+    if (!token.receipts.empty()) return token.receipts;
+    std::map<std::string, std::string> by_hash;
+    const std::vector<AuditRecord> records = store->ReadAuditOfChain(token.txn, 1000).value();
+    for (const AuditRecord& record : records) {
+      const boost::json::object body = boost::json::parse(record.body).as_object();
+      if (const auto* receipt = body.if_contains("receipt")) {
+        by_hash[oauth::ReceiptHash(receipt->as_string().c_str())] = receipt->as_string().c_str();
+      }
+    }
+    std::vector<std::string> chain;
+    for (std::string hash = token.context.receipt_hash; !hash.empty();) {
+      chain.insert(chain.begin(), by_hash.at(hash));
+      hash = oauth::VerifyReceipt(chain.front(), *signer.receipt_keys()).value().previous;
+    }
+    return chain;
+  }
+
   const std::string planner = World::Instance(World::kPlanner), worker = World::Instance(World::kWorker),
                     orders = World::Instance(World::kOrders);
   World world;

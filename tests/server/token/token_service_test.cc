@@ -210,7 +210,7 @@ TEST_F(TokenServiceTest, TheChainGrowsByWhoPresentsAndProvesOffline) {
   EXPECT_EQ(token.context.parent, oauth::Hash(kit.Parse(first).jwt_id));
   EXPECT_EQ(token.txn, kit.Parse(first).txn);
   EXPECT_LE(token.expires_at, kit.Parse(first).expires_at);
-  const oauth::ChainFinding finding = oauth::VerifyChain(token.receipts, read.token(), *kit.signer.receipt_keys(),
+  const oauth::ChainFinding finding = oauth::VerifyChain(kit.Receipts(token), read.token(), *kit.signer.receipt_keys(),
                                                          *kit.signer.token_keys(), ServiceKit::kIssuer);
   EXPECT_TRUE(finding.proven) << finding.problem;
   EXPECT_EQ(finding.hops.size(), 2u);
@@ -224,7 +224,7 @@ TEST_F(TokenServiceTest, TheActorNarrowsItsOwnTokenInPlace) {
   EXPECT_EQ(token.actors.size(), 1u);
   EXPECT_EQ(token.context.depth, 1);
   EXPECT_EQ(token.scope, "work:run");
-  const oauth::ChainFinding finding = oauth::VerifyChain(token.receipts, read.token(), *kit.signer.receipt_keys(),
+  const oauth::ChainFinding finding = oauth::VerifyChain(kit.Receipts(token), read.token(), *kit.signer.receipt_keys(),
                                                          *kit.signer.token_keys(), ServiceKit::kIssuer);
   EXPECT_TRUE(finding.proven) << finding.problem;
 }
