@@ -151,7 +151,7 @@ class TokenFront::TokenCall : public std::enable_shared_from_this<TokenCall> {
   // The workload's own, or one by its instance key; none when the token shall be bound to the certificate.
   absl::StatusOr<std::string> Proof(absl::string_view nonce) const {
     if (!own_proof_.empty()) return own_proof_;
-    if (FieldOf(form_, "binding") == "mtls") return std::string();
+    if (FieldOf(form_, "token_binding") == "x5t") return std::string();
     SIGNET_ASSIGN_OR_RETURN(const InstanceKeyPtr key, deps_.keys.Get(*caller_.entry));
     return oauth::MakeDpop(key->key, "POST", where_.token, "", nonce, deps_.clock.Now());
   }
@@ -194,9 +194,9 @@ class TokenFront::TokenCall : public std::enable_shared_from_this<TokenCall> {
 
 void TokenFront::Token(net::WebRequest request, net::Form form, net::Respond respond) {
   Endpoints where = Where();
-  const std::string& binding = FieldOf(form, "binding");
-  if (!binding.empty() && binding != "mtls" && binding != "dpop") {
-    return respond(OAuthRefusal(400, "invalid_request", "binding is dpop or mtls"));
+  const std::string& binding = FieldOf(form, "token_binding");
+  if (!binding.empty() && binding != "x5t" && binding != "dpop") {
+    return respond(OAuthRefusal(400, "invalid_request", "token_binding is dpop or x5t"));
   }
   bool repeated = false;
   const std::string* own = request.Header("dpop", &repeated);
@@ -205,7 +205,7 @@ void TokenFront::Token(net::WebRequest request, net::Form form, net::Respond res
   if (workload == nullptr) return respond(CallerRefusal(UnknownCaller()));
   if (own != nullptr && !where.issuer.empty()) {
     const auto judged = oauth::VerifyDpop(*own, "POST", where.token, "", deps_.clock.Now());
-    if (!judged.ok() || binding == "mtls") {
+    if (!judged.ok() || binding == "x5t") {
       return respond(OAuthRefusal(400, "invalid_dpop_proof",
                                   absl::StrCat("the proof must be for POST of ", where.token)));
     }
