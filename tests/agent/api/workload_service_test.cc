@@ -176,6 +176,7 @@ class WorkloadServiceTest : public ::testing::Test {
   Metrics metrics_{registry_};
   std::shared_ptr<FakePeerProcess> process_ = std::make_shared<FakePeerProcess>();
   FakePinner pinner_{process_};
+  std::unique_ptr<PeerPinner> real_;  // of RealPeerTest; here, because calls go on until the destructor above
   FakeSvidCache cache_{td_};
   FakeWorkloadAttestor* attestor_;  // owned by attestation_
   std::vector<std::unique_ptr<WorkloadAttestor>> attestors_;
@@ -828,7 +829,6 @@ class RealPeerTest : public WorkloadServiceTest, public ::testing::WithParamInte
     attestors_.push_back(std::make_unique<UnixAttestor>(UnixAttestor::Options{}, clock_));
     Serve(*real_);
   }
-  std::unique_ptr<PeerPinner> real_;
 };
 INSTANTIATE_TEST_SUITE_P(, RealPeerTest, ::testing::Values(PinMethod::kAuto, PinMethod::kNoPeerPidfd),
                          [](const ::testing::TestParamInfo<PinMethod>& test) {
