@@ -3,11 +3,16 @@
 #include <arpa/inet.h>
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "common/config/load.h"
+#include "common/oauth/access_token.h"
+#include "common/spiffe/wire.h"
 
 namespace signet::server {
 namespace {
@@ -58,6 +63,89 @@ void CheckTtls(const IssuePolicy& policy, config::Errors& errors, std::vector<st
   }
 }
 
+// The host of an https URL, without its port; empty for a literal address, which no DNS name can stand for.
+std::string DnsNameOf(const std::string& url) {
+  std::string host = url.substr(url.find("://") + 3);
+  host = host.substr(0, host.find('/'));
+  unsigned char bytes[4];
+  if (host.front() == '[') return "";
+  host = host.substr(0, host.find(':'));
+  return inet_pton(AF_INET, host.c_str(), bytes) == 1 ? "" : host;
+}
+
+void CheckIssuer(const std::string& issuer, config::Errors& errors) {
+  if (issuer.empty()) {
+    errors.Add("token_service.issuer", "is required: the https URL by which clients know the token service");
+    return;
+  }
+  const absl::StatusOr<std::string> canonical = oauth::CanonicalResource(issuer);
+  if (!canonical.ok() || !absl::StartsWith(issuer, "https://")) {
+    errors.Add("token_service.issuer",
+               absl::StrCat("\"", issuer, "\" is no https URL; write for instance https://id.example.org"));
+  } else if (*canonical != issuer || absl::EndsWith(issuer, "/") || absl::StrContains(issuer, "?")) {
+    // RFC 8414 2 and 3.3: compared byte by byte, so there is one way to write it.
+    errors.Add("token_service.issuer", absl::StrCat("write it without query and trailing slash, in lower case: ",
+                                                    absl::StripSuffix(*canonical, "/")));
+  }
+}
+
+TokenServiceOptions TokenOptions(const config::TokenService& c, const std::string& data_dir, config::Errors& errors,
+                                 std::vector<std::string>& warnings) {
+  TokenServiceOptions o;
+  o.listen = c.listen().empty() ? "0.0.0.0:8444" : c.listen();
+  CheckAddress("token_service.listen", o.listen, errors);
+  o.issuer = c.issuer();
+  CheckIssuer(o.issuer, errors);
+  const config::TokenService::Certificate& certificate = c.certificate();
+  if (certificate.certificate_path().empty() != certificate.private_key_path().empty()) {
+    errors.Add("token_service.certificate", "certificate_path and private_key_path belong together");
+  } else if (!certificate.certificate_path().empty()) {
+    o.certificate_path = config::ResolvePath(data_dir, certificate.certificate_path());
+    o.private_key_path = config::ResolvePath(data_dir, certificate.private_key_path());
+    if (!certificate.dns_name().empty()) {
+      errors.Add("token_service.certificate.dns_name", "is for the server's own SVID; the files have their own names");
+    }
+  } else if (absl::StartsWith(o.issuer, "https://")) {
+    o.dns_name = certificate.dns_name().empty() ? DnsNameOf(o.issuer) : certificate.dns_name();
+    if (o.dns_name.empty()) {
+      warnings.push_back(
+          "token_service.issuer: its host is an address, so ordinary TLS clients cannot check the name of the "
+          "certificate; use a DNS name, or certificate_path");
+    } else if (const absl::Status s = spiffe::CheckDnsName(o.dns_name); !s.ok()) {
+      errors.Add("token_service.certificate.dns_name", s.message());
+    }
+  }
+  o.key_type = KeyTypeOf("token_service.key_type", c.key_type(), crypto::KeyType::kEcP256, errors);
+  if (o.key_type != crypto::KeyType::kEcP256 && o.key_type != crypto::KeyType::kRsa2048) {
+    errors.Add("token_service.key_type", "must be ec-p256 or rsa-2048: what resource servers verify everywhere");
+  }
+  if (!c.audit().export_path().empty()) o.export_path = config::ResolvePath(data_dir, c.audit().export_path());
+  o.export_url = c.audit().export_url();
+  o.head_every =
+      config::ParseDuration("token_service.audit.head_every", c.audit().head_every(), absl::Seconds(10), errors);
+  if (o.head_every < absl::Seconds(1) || o.head_every > absl::Seconds(10)) {
+    errors.Add("token_service.audit.head_every",
+               "must be between 1s and 10s: a tail is proven by a head under 20 s old");
+  }
+  if (!c.offline_grace().empty() && c.offline_grace() != "0s") {
+    o.offline_grace =
+        config::ParseDuration("token_service.offline_grace", c.offline_grace(), absl::ZeroDuration(), errors);
+    if (o.offline_grace > absl::Seconds(30)) errors.Add("token_service.offline_grace", "must be at most 30s");
+  }
+  std::set<std::string> seen;
+  for (int i = 0; i < c.clients_size(); ++i) {
+    const std::string key = absl::StrCat("token_service.clients[", i, "]");
+    if (c.clients(i).client_id().empty() || c.clients(i).jwks_path().empty()) {
+      errors.Add(key, "needs client_id and jwks_path");
+    } else if (!seen.insert(c.clients(i).client_id()).second) {
+      errors.Add(key, absl::StrCat("client_id \"", c.clients(i).client_id(), "\" stands twice"));
+    } else {
+      o.clients.push_back({c.clients(i).client_id(), config::ResolvePath(data_dir, c.clients(i).jwks_path())});
+    }
+  }
+  return o;
+}
+
 }  // namespace
 
 absl::StatusOr<ServerOptions> OptionsFromConfig(const config::Server& c) {
@@ -87,6 +175,7 @@ absl::StatusOr<ServerOptions> OptionsFromConfig(const config::Server& c) {
                  .agent_ttl = config::ParseDuration("svid.agent_ttl", c.svid().agent_ttl(), x509_ttl, errors),
                  .ca_ttl = config::ParseDuration("ca.ttl", c.ca().ttl(), absl::Hours(24), errors),
                  .jwt_issuer = c.jwt_issuer(),
+                 .token_issuer = {},
                  .ca_subject = {.country = "US",
                                 .organization = "SPIFFE",
                                 .organizational_unit = {},
@@ -94,6 +183,7 @@ absl::StatusOr<ServerOptions> OptionsFromConfig(const config::Server& c) {
                                 .serial_number = {}}},
       .admin_ids = {},
       .prune_agents_expired_for = std::nullopt,
+      .token_service = std::nullopt,
       .datastore = c.datastore(),
       .key_manager = c.key_manager(),
       .node_attestors = c.node_attestors(),
@@ -133,6 +223,16 @@ absl::StatusOr<ServerOptions> OptionsFromConfig(const config::Server& c) {
     }
     if (o.policy.ca_subject.empty())
       errors.Add("ca.subject", "must name at least one part: an authority has a subject");
+  }
+
+  if (c.has_token_service()) {
+    o.token_service = TokenOptions(c.token_service(), o.data_dir, errors, o.warnings);
+    o.policy.token_issuer = o.token_service->issuer;
+    // T5: kinds of JWT never share an issuer.
+    if (o.policy.jwt_issuer.empty()) o.policy.jwt_issuer = absl::StrCat(o.policy.token_issuer, "/spiffe");
+    if (o.policy.jwt_issuer == o.policy.token_issuer) {
+      errors.Add("token_service.issuer", "must differ from jwt_issuer: no JWT-SVID may be taken for an access token");
+    }
   }
 
   for (int i = 0; i < c.admin_ids_size(); ++i) {

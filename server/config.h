@@ -15,6 +15,22 @@
 
 namespace signet::server {
 
+// OAuth for AI agents over HTTPS (server/token).
+struct TokenServiceOptions {
+  std::string listen;                              // literal ADDRESS:PORT
+  std::string issuer;                              // canonical https URL without a trailing slash
+  std::string certificate_path, private_key_path;  // both or none: then the server's own SVID, with this name in it
+  std::string dns_name;                            // empty: the issuer's host is an address
+  crypto::KeyType key_type = crypto::KeyType::kEcP256;
+  std::string export_path, export_url;  // of the audit; empty: none
+  absl::Duration head_every = absl::Seconds(10);
+  absl::Duration offline_grace = absl::ZeroDuration();
+  struct Client {
+    std::string client_id, jwks_path;
+  };
+  std::vector<Client> clients;
+};
+
 struct ServerOptions {
   std::string data_dir;
   std::string listen;  // literal ADDRESS:PORT
@@ -27,6 +43,7 @@ struct ServerOptions {
   crypto::KeyType jwt_key_type = crypto::KeyType::kEcP256;
   std::vector<spiffe::Id> admin_ids;
   std::optional<absl::Duration> prune_agents_expired_for;
+  std::optional<TokenServiceOptions> token_service;  // nullopt: off
 
   // What the registries of the seams read, defaults and absolute paths filled in.
   config::Datastore datastore;

@@ -44,6 +44,8 @@
 #include "server/server_svid.h"
 #include "server/sync/agent_sync_service.h"
 #include "server/token/administration_service.h"
+#include "server/token/token_registry.h"
+#include "server/token/token_server.h"
 
 namespace signet::server {
 namespace {
@@ -114,10 +116,12 @@ struct Server::Parts {
   std::unique_ptr<KeyManager> keys;
   std::unique_ptr<DataStore> store;
   std::unique_ptr<EntryIndex> index;
+  std::unique_ptr<TokenRegistry> token_registry;  // null: the token service is off
   std::unique_ptr<AuthorityRotator> rotator;
   std::unique_ptr<CertificateAuthority> ca;
   std::unique_ptr<FeedApplier> applier;
   std::unique_ptr<ServerSvid> svid;
+  std::unique_ptr<TokenServer> token;  // null: off
   std::unique_ptr<Executor> attesting;
   LatestValue<NodeAttestors> attestors;
 
@@ -159,21 +163,30 @@ absl::Status Server::Parts::BuildState() {
   SIGNET_RETURN_IF_ERROR(fs::MakeDirectory(options.data_dir, 0700), "data_dir");
   SIGNET_ASSIGN_OR_RETURN(fs::DirectoryLock locked, fs::DirectoryLock::Acquire(options.data_dir), "data_dir");
   lock = std::make_unique<fs::DirectoryLock>(std::move(locked));
-  SIGNET_ASSIGN_OR_RETURN(std::string server_id, ServerId(options.data_dir));
+  SIGNET_ASSIGN_OR_RETURN(const std::string server_id, ServerId(options.data_dir));
 
   SIGNET_ASSIGN_OR_RETURN(keys, MakeKeyManager(options.key_manager, clock), "key_manager");
   SqliteDataStore::Options sqlite;
   sqlite.path = options.datastore.sqlite().path();
   SIGNET_ASSIGN_OR_RETURN(store, SqliteDataStore::Open(sqlite), "datastore");
 
-  AuthorityRotator::Options rotation{std::move(server_id), options.policy, options.x509_key_type, options.jwt_key_type};
+  AuthorityRotator::Options rotation{server_id, options.policy, options.x509_key_type, options.jwt_key_type, {}};
+  if (options.token_service.has_value()) rotation.token_key_type = options.token_service->key_type;
   SIGNET_ASSIGN_OR_RETURN(rotator, AuthorityRotator::Create(std::move(rotation), *keys, *store, *store, health, clock),
                           "ca");
   ca = std::make_unique<CertificateAuthority>(options.policy, *keys, rotator->authorities(), clock);
 
   index = EntryIndex::Create(options.policy.trust_domain);
-  SIGNET_ASSIGN_OR_RETURN(applier, FeedApplier::Create(*store, *index, clock), "datastore");
-  SIGNET_ASSIGN_OR_RETURN(svid, ServerSvid::Create(*ca, *index, health, clock));
+  if (options.token_service.has_value()) token_registry = TokenRegistry::Create(options.policy.trust_domain);
+  SIGNET_ASSIGN_OR_RETURN(applier, FeedApplier::Create(*store, *index, clock, token_registry.get()), "datastore");
+  const std::string dns_name = options.token_service.has_value() ? options.token_service->dns_name : std::string();
+  SIGNET_ASSIGN_OR_RETURN(svid, ServerSvid::Create(*ca, *index, health, clock, dns_name));
+  if (options.token_service.has_value()) {
+    SIGNET_ASSIGN_OR_RETURN(
+        token, TokenServer::Create(*options.token_service,
+                                   {server_id, options.data_dir, options.policy, *store, *index, *token_registry,
+                                    *applier, *keys, rotator->authorities(), *svid, health, clock, metrics}));
+  }
   attesting = std::make_unique<Executor>(Executor::Options{"attest", 2, 1024});
   SIGNET_ASSIGN_OR_RETURN(NodeAttestors made, MakeNodeAttestors(options.node_attestors, attestor_deps()));
   attestors.Set(std::move(made));
@@ -203,14 +216,15 @@ absl::Status Server::Parts::BuildApi() {
       MakeAgentService({*calls, *streams, *ca, *store, *store, *index, attestors, *store, metrics, clock}));
   services.push_back(MakeEntryService({own, *calls, *streams, *store, *index, clock}));
   SIGNET_ASSIGN_OR_RETURN(const std::string epoch, store->Epoch(), "datastore");
-  services.push_back(MakeAgentSyncService({own, epoch, *authorizer, *streams, *index, *store, clock, metrics}));
+  services.push_back(MakeAgentSyncService({own, epoch, *authorizer, *streams, *index, *store, clock, metrics,
+                                           token == nullptr ? nullptr : &token->updates()}));
   services.push_back(MakeSvidService({*calls, *ca, *index, *barrier, *store, metrics, clock}));
   services.push_back(MakeBundleService({own, *calls, *store, *index}));
   services.push_back(MakeDebugService({*calls, svid->svid(), *index, clock}));
   services.push_back(MakeLoggerService(*calls));
   services.push_back(MakeTrustDomainService(*calls));
   services.push_back(MakeLocalAuthorityService(*calls));
-  services.push_back(MakeAdministrationService(*calls, nullptr));
+  services.push_back(MakeAdministrationService(*calls, token == nullptr ? nullptr : &token->administration()));
 
   const std::vector<std::string> names = {"spire.api.server.agent.v1.Agent",
                                           "spire.api.server.entry.v1.Entry",
@@ -267,12 +281,17 @@ absl::Status Server::Parts::Listen() {
         "http.listen");
     addresses.http = http->address();
   }
+  if (token != nullptr) {
+    SIGNET_RETURN_IF_ERROR(token->Listen());
+    addresses.token = token->address();
+  }
   return absl::OkStatus();
 }
 
 absl::Status Server::Parts::Reload(const ServerOptions& wanted) {
   // First all that can fail. Certificates from files are read here, beside the attestors' roots.
   SIGNET_ASSIGN_OR_RETURN(NodeAttestors made, MakeNodeAttestors(wanted.node_attestors, attestor_deps()));
+  if (token != nullptr) SIGNET_RETURN_IF_ERROR(token->ReloadCertificate(), "token_service.certificate");
   // From here on nothing fails, and `kReloadable` says whose settings are taken up.
   log::Configure(wanted.log_level, wanted.log_format);
   attestors.Set(std::move(made));
@@ -326,13 +345,15 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Create(ServerOptions options, Se
   SIGNET_RETURN_IF_ERROR(p.Build());
   std::vector<std::pair<std::string, std::string>> where = {{"grpc", p.addresses.grpc}, {"admin", p.addresses.admin}};
   if (!p.addresses.http.empty()) where.emplace_back("http", p.addresses.http);
+  if (!p.addresses.token.empty()) where.emplace_back("token", p.addresses.token);
   SIGNET_RETURN_IF_ERROR(daemon::WriteAddresses(p.options.data_dir, where));
   p.health.SetReady("listener");
   SIGNET_LOG(info, "serving",
              {{"trust_domain", p.options.policy.trust_domain.name()},
               {"grpc", p.addresses.grpc},
               {"admin", p.addresses.admin},
-              {"http", p.addresses.http}});
+              {"http", p.addresses.http},
+              {"token", p.addresses.token}});
   return server;
 }
 
@@ -353,6 +374,7 @@ void Server::Shutdown(absl::Duration grace) {
     p.front.reset();  // no call is left that could ask it
     SIGNET_LOG(info, "stopped", {});
   }
+  if (p.token != nullptr) p.token->Stop();
   p.store_check.reset();
   p.pruner.reset();
   p.Drain();

@@ -24,6 +24,7 @@ struct Addresses {
   std::string grpc;   // ADDRESS:PORT, TLS
   std::string admin;  // path of the Unix socket
   std::string http;   // ADDRESS:PORT; empty: off
+  std::string token;  // ADDRESS:PORT, HTTPS of the token service; empty: off
 };
 
 class Server {

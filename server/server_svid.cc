@@ -15,8 +15,9 @@ constexpr absl::Duration kLongestWait = absl::Seconds(30);  // within which a ch
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ServerSvid>> ServerSvid::Create(const CertificateAuthority& ca, const EntryIndex& index,
-                                                               telemetry::Health& health, Clock& clock) {
-  auto made = std::unique_ptr<ServerSvid>(new ServerSvid(ca, index, health, clock));
+                                                               telemetry::Health& health, Clock& clock,
+                                                               std::string dns_name) {
+  auto made = std::unique_ptr<ServerSvid>(new ServerSvid(ca, index, health, clock, std::move(dns_name)));
   SIGNET_RETURN_IF_ERROR(made->Step(), "server's own SVID");
   made->worker_ = std::make_unique<Worker>("server-svid", clock, [raw = made.get()] { return raw->Work(); });
   return made;
@@ -46,7 +47,7 @@ absl::Status ServerSvid::Step() {
   const absl::Time now = clock_.Now();
   if (held == nullptr || now >= renew_at_ || now < held->leaf().not_before()) {
     SIGNET_ASSIGN_OR_RETURN(crypto::PrivateKey key, crypto::PrivateKey::Generate(crypto::KeyType::kEcP256));
-    SIGNET_ASSIGN_OR_RETURN(IssuedX509 issued, ca_.SignServer(key.public_key()));
+    SIGNET_ASSIGN_OR_RETURN(IssuedX509 issued, ca_.SignServer(key.public_key(), dns_name_));
     SIGNET_ASSIGN_OR_RETURN(spiffe::X509Svid svid, spiffe::X509Svid::Create(std::move(issued.chain), std::move(key)));
     renew_at_ = now + (issued.expires_at - now) / 2;
     svid_.Set(std::move(svid));

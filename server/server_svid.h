@@ -4,6 +4,8 @@
 #pragma once
 
 #include <memory>
+#include <string>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "common/concurrency/latest_value.h"
@@ -19,9 +21,10 @@ namespace signet::server {
 
 class ServerSvid {
  public:
-  // Signs the first one at once. All references must outlive it.
+  // Signs the first one at once; `dns_name` is for ordinary TLS clients, empty: none. All references must outlive it.
   static absl::StatusOr<std::unique_ptr<ServerSvid>> Create(const CertificateAuthority& ca, const EntryIndex& index,
-                                                            telemetry::Health& health, Clock& clock);
+                                                            telemetry::Health& health, Clock& clock,
+                                                            std::string dns_name = "");
   ~ServerSvid();
 
   LatestValue<rpc::ServerIdentity>& tls() { return tls_; }
@@ -30,14 +33,16 @@ class ServerSvid {
   absl::Status Step();
 
  private:
-  ServerSvid(const CertificateAuthority& ca, const EntryIndex& index, telemetry::Health& health, Clock& clock)
-      : ca_(ca), index_(index), health_(health), clock_(clock) {}
+  ServerSvid(const CertificateAuthority& ca, const EntryIndex& index, telemetry::Health& health, Clock& clock,
+             std::string dns_name)
+      : ca_(ca), index_(index), health_(health), clock_(clock), dns_name_(std::move(dns_name)) {}
   absl::Duration Work();
 
   const CertificateAuthority& ca_;
   const EntryIndex& index_;
   telemetry::Health& health_;
   Clock& clock_;
+  const std::string dns_name_;
   LatestValue<rpc::ServerIdentity> tls_;
   LatestValue<spiffe::X509Svid> svid_;
   Mutex mutex_;  // one step at a time

@@ -99,8 +99,10 @@ const std::string& Certificate::common_name() const { return fields().common_nam
 bool Certificate::is_ca() const { return fields().is_ca; }
 bool Certificate::has_key_usage() const { return fields().has_key_usage; }
 uint16_t Certificate::key_usage() const { return fields().key_usage; }
+bool Certificate::may_authenticate_clients() const { return fields().client_auth; }
 const std::string& Certificate::subject_key_id() const { return fields().subject_key_id; }
 const std::string& Certificate::authority_key_id() const { return fields().authority_key_id; }
+const std::string& Certificate::issued_to() const { return fields().issued_to; }
 
 std::string Certificate::SerialDecimal() const { return SerialToDecimal(serial()); }
 

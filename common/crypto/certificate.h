@@ -52,8 +52,10 @@ class Certificate final {
   bool is_ca() const;  // basicConstraints cA
   bool has_key_usage() const;
   uint16_t key_usage() const;                   // KeyUsage bits
+  bool may_authenticate_clients() const;        // no extKeyUsage, or one with clientAuth (RFC 5280 4.2.1.12)
   const std::string& subject_key_id() const;    // raw; empty when absent
   const std::string& authority_key_id() const;  // raw; empty when absent
+  const std::string& issued_to() const;         // content of Signet's private extension (spiffe/issued_to.h), or empty
 
   friend bool operator==(const Certificate& a, const Certificate& b) { return a.der() == b.der(); }
 

@@ -160,6 +160,7 @@ void PutExtensions(DerWriter& out, const CertificateTemplate& t, absl::string_vi
     PutExtension(out, kOidAuthorityKeyId, false,
                  [&] { out.Nest(kDerSequence, [&] { out.Put(DerContext(0), issuer_key_id); }); });
   }
+  if (!t.issued_to.empty()) PutExtension(out, kOidIssuedTo, false, [&] { out.PutRaw(t.issued_to); });
   if (t.uri_sans.empty() && t.dns_sans.empty()) return;
   PutExtension(out, kOidSan, t.subject.empty(), [&] {
     out.Nest(kDerSequence, [&] {
@@ -240,6 +241,7 @@ absl::StatusOr<Certificate> Build(const CertificateTemplate& t, const PublicKey&
   fields.key_usage = t.key_usage;
   fields.subject_key_id = std::move(key_id);
   fields.authority_key_id = std::string(issuer_key_id);
+  fields.issued_to = t.issued_to;
   return CertificateAccess::Make(std::move(fields));
 }
 

@@ -31,6 +31,7 @@ struct CertificateTemplate {
   bool is_ca = false;
   uint16_t key_usage = 0;  // KeyUsage bits; the extension is critical
   bool server_and_client_auth = false;
+  std::string issued_to;  // DER of spiffe/issued_to.h, not critical; empty: none
 };
 
 // Signs `message` with the issuer's key: DER ECDSA-Sig-Value or RSASSA-PKCS1-v1_5.

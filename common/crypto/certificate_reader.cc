@@ -18,7 +18,9 @@ namespace {
 // Contents of OBJECT IDENTIFIERs: RFC 5280 appendix A.
 constexpr absl::string_view kOidSubjectKeyId = "\x55\x1d\x0e", kOidKeyUsage = "\x55\x1d\x0f", kOidSan = "\x55\x1d\x11",
                             kOidBasicConstraints = "\x55\x1d\x13", kOidAuthorityKeyId = "\x55\x1d\x23",
-                            kOidCommonName = "\x55\x04\x03";
+                            kOidExtendedKeyUsage = "\x55\x1d\x25", kOidCommonName = "\x55\x04\x03";
+constexpr absl::string_view kOidClientAuth = "\x2b\x06\x01\x05\x05\x07\x03\x02",
+                            kOidAnyUsage = absl::string_view("\x55\x1d\x25\x00", 4);
 constexpr size_t kMaxCertificateBytes = size_t{16} * 1024, kMaxExtensions = 64;
 
 using Fields = CertificateAccess::Fields;
@@ -129,6 +131,18 @@ absl::Status ReadKeyUsage(absl::string_view value, Fields& fields) {
   return absl::OkStatus();
 }
 
+absl::Status ReadExtendedKeyUsage(absl::string_view value, Fields& fields) {
+  absl::string_view list, oid;
+  DerReader outer(value);
+  if (!outer.Read(kDerSequence, &list) || !outer.done() || list.empty()) return Refused("malformed extKeyUsage");
+  fields.client_auth = false;
+  for (DerReader reader(list); !reader.done();) {
+    if (!reader.ReadOid(&oid)) return Refused("malformed extKeyUsage");
+    fields.client_auth |= oid == kOidClientAuth || oid == kOidAnyUsage;
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ReadSubjectKeyId(absl::string_view value, Fields& fields) {
   absl::string_view id;
   DerReader outer(value);
@@ -153,8 +167,10 @@ absl::Status ReadExtension(absl::string_view oid, absl::string_view value, Field
   if (oid == kOidSan) return ReadSan(value, fields);
   if (oid == kOidBasicConstraints) return ReadBasicConstraints(value, fields);
   if (oid == kOidKeyUsage) return ReadKeyUsage(value, fields);
+  if (oid == kOidExtendedKeyUsage) return ReadExtendedKeyUsage(value, fields);
   if (oid == kOidSubjectKeyId) return ReadSubjectKeyId(value, fields);
   if (oid == kOidAuthorityKeyId) return ReadAuthorityKeyId(value, fields);
+  if (oid == kOidIssuedTo) fields.issued_to = std::string(value);
   return absl::OkStatus();
 }
 

@@ -37,6 +37,7 @@ std::string ClaimsJson(const JwtSvidClaims& claims) {
   payload["iat"] = absl::ToUnixSeconds(claims.issued_at);
   if (!claims.issuer.empty()) payload["iss"] = claims.issuer;
   if (!claims.jwt_id.empty()) payload["jti"] = claims.jwt_id;
+  if (claims.issued_to.has_value()) payload[Boost(kIssuedToClaim)] = ClaimOf(*claims.issued_to);
   payload["sub"] = claims.subject.string();
   return boost::json::serialize(payload);
 }

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,7 @@
 #include "common/jose/jwt.h"
 #include "common/spiffe/bundle.h"
 #include "common/spiffe/id.h"
+#include "common/spiffe/issued_to.h"
 
 namespace signet::spiffe {
 
@@ -21,13 +23,15 @@ inline constexpr absl::Duration kJwtLeeway = absl::Seconds(60);  // go-jose's de
 
 struct JwtSvidClaims {
   Id subject;
-  std::vector<std::string> audience;  // at least one, none empty
-  absl::Time issued_at, expires_at;   // whole seconds
-  std::string issuer;                 // empty: no iss
-  std::string jwt_id;                 // empty: no jti
+  std::vector<std::string> audience;                 // at least one, none empty
+  absl::Time issued_at, expires_at;                  // whole seconds
+  std::string issuer;                                // empty: no iss
+  std::string jwt_id;                                // empty: no jti
+  std::optional<IssuedTo> issued_to = std::nullopt;  // in tokens for the own token service alone
 };
 
-// Signs the compact JWS: header alg, kid, typ=JWT and nothing else (JWT-7). alg follows from `type`: ES256, ES384, RS256.
+// Signs the compact JWS: header alg, kid, typ=JWT and nothing else (JWT-7). alg follows from `type`: ES256, ES384,
+// RS256.
 absl::StatusOr<std::string> SignJwtSvid(const JwtSvidClaims& claims, absl::string_view key_id, crypto::KeyType type,
                                         const crypto::MessageSigner& sign);
 

@@ -150,7 +150,7 @@ class SvidService final : public v1::SVID::CallbackService {
     SIGNET_ASSIGN_OR_RETURN(const EntryPtr entry, Authorized(caller, params.entry_id()));
     SIGNET_ASSIGN_OR_RETURN(const crypto::CertificateRequest csr, ParseCsr(params.csr()));
     SIGNET_FAILPOINT_STATUS("svid.before_sign");
-    SIGNET_ASSIGN_OR_RETURN(const IssuedX509 issued, d_.ca.SignWorkload(*entry, csr.public_key()));
+    SIGNET_ASSIGN_OR_RETURN(const IssuedX509 issued, d_.ca.SignWorkload(*entry, csr.public_key(), &*caller.id));
     SIGNET_FAILPOINT_STATUS("svid.after_sign");
     Note(caller, entry->spiffe_id, entry->id, csr.public_key(), issued);
     X509SvidToWire(entry->spiffe_id, issued, entry->hint, *result.mutable_svid());
@@ -160,8 +160,10 @@ class SvidService final : public v1::SVID::CallbackService {
   absl::Status NewJwt(const Caller& caller, const v1::NewJWTSVIDRequest& request, v1::NewJWTSVIDResponse& response) {
     SIGNET_ASSIGN_OR_RETURN(const EntryPtr entry, Authorized(caller, request.entry_id()));
     SIGNET_ASSIGN_OR_RETURN(std::vector<std::string> audience, Audience(request.audience()));
-    SIGNET_ASSIGN_OR_RETURN(IssuedJwt issued, d_.ca.SignJwt(entry->spiffe_id, std::move(audience), entry->jwt_svid_ttl,
-                                                            entry->jwt_svid_include_jti));
+    SIGNET_ASSIGN_OR_RETURN(
+        IssuedJwt issued,
+        d_.ca.SignJwt(entry->spiffe_id, std::move(audience), entry->jwt_svid_ttl, entry->jwt_svid_include_jti,
+                      spiffe::IssuedTo{entry->id, spiffe::HashOfAgent(*caller.id)}));
     Note(caller, entry->spiffe_id, entry->id, issued);
     JwtSvidToWire(entry->spiffe_id, std::move(issued), entry->hint, *response.mutable_svid());
     return absl::OkStatus();

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <future>
+#include <map>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -26,10 +28,12 @@ constexpr absl::Duration kPruneInterval = absl::Hours(1);  // how often the bund
 constexpr absl::Duration kKeepExpired = absl::Hours(24);   // expired authorities stay in the bundle this long
 constexpr absl::Duration kClockTolerance = absl::Minutes(1);  // a larger step of the clock counts as set
 constexpr absl::string_view kHealthPart = "ca";
+constexpr absl::Duration kReceiptKeyLife = absl::Hours(30 * 24);  // long: each that ends stays published
+constexpr size_t kMaxRetired = 1200;                              // a century of them, and 130 KB
 
 std::string SlotName(size_t slot) { return slot == 0 ? "A" : "B"; }
 
-// The two kinds of authority, so that one sequence of steps serves both.
+// The kinds of authority, so that one sequence of steps serves all.
 struct X509Kind {
   static constexpr absl::string_view kName = "x509", kKeyPrefix = "x509-CA-";
   static auto& SlotsOf(Journal& journal) { return journal.x509; }
@@ -58,6 +62,32 @@ struct JwtKind {
   }
 };
 
+// Of the token service. Verifiers of tokens and receipts have key sets of their own; no bundle says these names (T5).
+struct TokenKind : JwtKind {
+  static constexpr absl::string_view kName = "token", kKeyPrefix = "Token-Signer-";
+  static auto& SlotsOf(Journal& journal) { return journal.token; }
+  static void Publish(const JwtAuthoritySlot&, BundleChange&) {}
+};
+struct ReceiptKind : JwtKind {
+  static constexpr absl::string_view kName = "receipt", kKeyPrefix = "Receipt-Signer-";
+  static auto& SlotsOf(Journal& journal) { return journal.receipt; }
+  static void Publish(const JwtAuthoritySlot&, BundleChange&) {}
+};
+
+// What is in `slot` goes: the key of a receipt stays known.
+template <typename Kind>
+void Vacate(Journal& journal, size_t slot) {
+  auto& authority = Kind::SlotsOf(journal)[slot];
+  if constexpr (std::is_same_v<Kind, ReceiptKind>) {
+    if (authority.slot.state == SlotState::kActive || authority.slot.state == SlotState::kOld) {
+      auto& retired = journal.retired_receipts;
+      retired.push_back({authority.key_id, authority.key, authority.slot.not_after});
+      if (retired.size() > kMaxRetired) retired.erase(retired.begin());
+    }
+  }
+  authority = {};
+}
+
 template <typename AuthoritySlots>
 Slots LivesOf(const AuthoritySlots& slots) {
   return {slots[0].slot, slots[1].slot};
@@ -73,7 +103,7 @@ class SlotRotator final : public AuthorityRotator {
         bundles_(bundles),
         health_(health),
         clock_(clock),
-        journal_{options_.policy.trust_domain, {}, {}},
+        journal_{options_.policy.trust_domain, {}, {}, {}, {}, {}},
         steady_zero_(clock.Now() - clock.Steady()),
         settling_since_(clock.Steady()),
         last_prune_(clock.Steady()) {}
@@ -109,9 +139,21 @@ class SlotRotator final : public AuthorityRotator {
   template <typename Kind>
   absl::Status Activate(size_t slot, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<X509AuthoritySlot> Make(X509Kind, const std::string& key_manager_id, absl::Time now);
-  absl::StatusOr<JwtAuthoritySlot> Make(JwtKind, const std::string& key_manager_id, absl::Time now);
+  absl::StatusOr<JwtAuthoritySlot> Make(JwtKind, const std::string& key_manager_id, absl::Time now) {
+    return MakeJwt(key_manager_id, options_.jwt_key_type, options_.policy.ca_ttl, now);
+  }
+  absl::StatusOr<JwtAuthoritySlot> Make(TokenKind, const std::string& key_manager_id, absl::Time now) {
+    return MakeJwt(key_manager_id, *options_.token_key_type, options_.policy.ca_ttl, now);
+  }
+  absl::StatusOr<JwtAuthoritySlot> Make(ReceiptKind, const std::string& key_manager_id, absl::Time now) {
+    return MakeJwt(key_manager_id, *options_.token_key_type, std::max(options_.policy.ca_ttl, kReceiptKeyLife), now);
+  }
+  absl::StatusOr<JwtAuthoritySlot> MakeJwt(const std::string& key_manager_id, crypto::KeyType type, absl::Duration life,
+                                           absl::Time now);
   X509AuthoritySlot& Pending(X509Kind) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return pending_x509_; }
   JwtAuthoritySlot& Pending(JwtKind) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return pending_jwt_; }
+  JwtAuthoritySlot& Pending(TokenKind) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return pending_token_; }
+  JwtAuthoritySlot& Pending(ReceiptKind) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return pending_receipt_; }
 
   absl::Status Save(const std::string& server_id, std::string bytes, BundleChange change);
   absl::Status SaveJournal(const Journal& journal, BundleChange change) {
@@ -120,7 +162,7 @@ class SlotRotator final : public AuthorityRotator {
   bool ClockIsSettled(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status PruneBundle(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ShowActive() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  bool BothActive(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool AllActive(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ReportHealth(const absl::Status& status, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Options options_;
@@ -135,7 +177,8 @@ class SlotRotator final : public AuthorityRotator {
   bool unsaved_ ABSL_GUARDED_BY(mutex_) = false;  // the store lacks an activation or a prune
   // Made, but not known to be journalled: the next try publishes the same one again instead of another.
   X509AuthoritySlot pending_x509_ ABSL_GUARDED_BY(mutex_);
-  JwtAuthoritySlot pending_jwt_ ABSL_GUARDED_BY(mutex_);
+  JwtAuthoritySlot pending_jwt_ ABSL_GUARDED_BY(mutex_), pending_token_ ABSL_GUARDED_BY(mutex_),
+      pending_receipt_ ABSL_GUARDED_BY(mutex_);
   std::vector<Loss> losses_ ABSL_GUARDED_BY(mutex_);
   absl::Time steady_zero_ ABSL_GUARDED_BY(mutex_);         // wall time minus steady time, at the last step
   absl::Duration settling_since_ ABSL_GUARDED_BY(mutex_);  // steady time of the last jump of the wall clock
@@ -151,7 +194,7 @@ absl::Status SlotRotator::Start() {
     SIGNET_RETURN_IF_ERROR(Load(), "CA");
     const absl::Status stepped = StepLocked();
     // An authority that cannot be renewed yet is no reason to stay away while the active one serves.
-    if (!BothActive(clock_.Now())) {
+    if (!AllActive(clock_.Now())) {
       return WithContext(stepped.ok() ? absl::InternalError("no authority became active") : stepped, "CA");
     }
   }
@@ -178,6 +221,10 @@ absl::Status SlotRotator::Load() {
   }
   SIGNET_RETURN_IF_ERROR(DropSlotsWithoutKey<X509Kind>());
   SIGNET_RETURN_IF_ERROR(DropSlotsWithoutKey<JwtKind>());
+  if (options_.token_key_type.has_value()) {
+    SIGNET_RETURN_IF_ERROR(DropSlotsWithoutKey<TokenKind>());
+    SIGNET_RETURN_IF_ERROR(DropSlotsWithoutKey<ReceiptKind>());
+  }
   SIGNET_RETURN_IF_ERROR(PublishWhatIsMissing());
   ShowActive();
   return absl::OkStatus();
@@ -215,7 +262,7 @@ absl::StatusOr<bool> SlotRotator::HasKey(size_t slot) {
   losses_.push_back({absl::StrCat("the key of the ", state, " ", Kind::kName, " authority ", Kind::IdOf(authority),
                                   " is lost: ", why),
                      authority.slot.not_after});
-  authority = {};
+  Vacate<Kind>(journal_, slot);
   unsaved_ = true;
   return false;
 }
@@ -254,6 +301,10 @@ absl::Status SlotRotator::StepLocked() {
   const bool settled = ClockIsSettled(now);
   absl::Status status = Advance<X509Kind>(now, settled);
   status.Update(Advance<JwtKind>(now, settled));
+  if (options_.token_key_type.has_value()) {
+    status.Update(Advance<TokenKind>(now, settled));
+    status.Update(Advance<ReceiptKind>(now, settled));
+  }
   if (unsaved_) {
     const absl::Status saved = SaveJournal(journal_, {});
     if (saved.ok()) unsaved_ = false;
@@ -284,8 +335,9 @@ absl::Status SlotRotator::Advance(absl::Time now, bool clock_settled) {
         SIGNET_LOG(info, "authority pruned",
                    {{"kind", Kind::kName}, {"slot", SlotName(step.slot)}, {"authority", Kind::IdOf(slots[step.slot])}});
         (void)keys_.RemoveKey(slots[step.slot].key_manager_id);  // what cannot be used need not be kept; best effort
-        slots[step.slot] = {};
+        Vacate<Kind>(journal_, step.slot);
         unsaved_ = true;
+        ShowActive();
         break;
     }
   }
@@ -299,7 +351,7 @@ absl::Status SlotRotator::Prepare(size_t slot, AuthoritySlot& pending, absl::Tim
                      pending.slot.not_after - now > PrepareBefore(pending.slot);
   if (!again) {
     // Its key is replaced now: whatever stood here can no longer sign, should the rest fail.
-    Kind::SlotsOf(journal_)[slot] = {};
+    Vacate<Kind>(journal_, slot);
     unsaved_ = true;
     SIGNET_ASSIGN_OR_RETURN(pending, Make(Kind(), key_manager_id, now));
   }
@@ -318,6 +370,7 @@ absl::Status SlotRotator::Prepare(size_t slot, AuthoritySlot& pending, absl::Tim
               {"authority", Kind::IdOf(pending)},
               {"not_after", absl::FormatTime(pending.slot.not_after, absl::UTCTimeZone())}});
   pending = {};
+  ShowActive();
   return absl::OkStatus();
 }
 
@@ -355,15 +408,16 @@ absl::StatusOr<X509AuthoritySlot> SlotRotator::Make(X509Kind, const std::string&
   return made;
 }
 
-absl::StatusOr<JwtAuthoritySlot> SlotRotator::Make(JwtKind, const std::string& key_manager_id, absl::Time now) {
+absl::StatusOr<JwtAuthoritySlot> SlotRotator::MakeJwt(const std::string& key_manager_id, crypto::KeyType type,
+                                                      absl::Duration life, absl::Time now) {
   JwtAuthoritySlot made;
   made.key_manager_id = key_manager_id;
-  SIGNET_ASSIGN_OR_RETURN(made.key, keys_.GenerateKey(key_manager_id, options_.jwt_key_type));
+  SIGNET_ASSIGN_OR_RETURN(made.key, keys_.GenerateKey(key_manager_id, type));
   SIGNET_FAILPOINT_STATUS("ca.after_generate_key");
   // The kid follows from the key, so that one kid never names two keys.
   made.key_id = absl::BytesToHexString(crypto::Sha256(made.key.spki_der()).substr(0, 16));
   const absl::Time start = absl::FromUnixSeconds(absl::ToUnixSeconds(now));
-  made.slot = {SlotState::kPrepared, start - kBackdate, start + options_.policy.ca_ttl};
+  made.slot = {SlotState::kPrepared, start - kBackdate, start + life};
   return made;
 }
 
@@ -420,20 +474,40 @@ void SlotRotator::ShowActive() {
     if (slot.slot.state != SlotState::kActive) continue;
     active.x509 = ActiveX509{slot.key_manager_id, slot.certificate, slot.upstream_chain};
   }
-  for (const JwtAuthoritySlot& slot : journal_.jwt) {
-    if (slot.slot.state != SlotState::kActive) continue;
-    active.jwt = ActiveJwt{slot.key_manager_id, slot.key_id, slot.key.type(), slot.slot.not_after};
+  const auto find = [](const std::array<JwtAuthoritySlot, 2>& slots) -> std::optional<ActiveJwt> {
+    for (const JwtAuthoritySlot& slot : slots) {
+      if (slot.slot.state != SlotState::kActive) continue;
+      return ActiveJwt{slot.key_manager_id, slot.key_id, slot.key.type(), slot.slot.not_after};
+    }
+    return std::nullopt;
+  };
+  active.jwt = find(journal_.jwt);
+  if (options_.token_key_type.has_value()) {
+    active.token = find(journal_.token);
+    active.receipt = find(journal_.receipt);
+    std::map<std::string, crypto::PublicKey> token_keys, receipt_keys;
+    const auto add = [](const auto& slots, auto& keys) {
+      for (const JwtAuthoritySlot& slot : slots) {
+        if (slot.slot.state != SlotState::kEmpty) keys.emplace(slot.key_id, slot.key);
+      }
+    };
+    add(journal_.token, token_keys);
+    add(journal_.receipt, receipt_keys);
+    for (const RetiredKey& retired : journal_.retired_receipts) receipt_keys.emplace(retired.key_id, retired.key);
+    active.token_keys = std::make_shared<const std::map<std::string, crypto::PublicKey>>(std::move(token_keys));
+    active.receipt_keys = std::make_shared<const std::map<std::string, crypto::PublicKey>>(std::move(receipt_keys));
   }
   authorities_.Set(std::move(active));
 }
 
-bool SlotRotator::BothActive(absl::Time now) {
+bool SlotRotator::AllActive(absl::Time now) {
   const auto active = [now](const auto& slots) {
     return std::any_of(slots.begin(), slots.end(), [now](const auto& slot) {
       return slot.slot.state == SlotState::kActive && IsUsable(slot.slot, now);
     });
   };
-  return active(journal_.x509) && active(journal_.jwt);
+  return active(journal_.x509) && active(journal_.jwt) &&
+         (!options_.token_key_type.has_value() || (active(journal_.token) && active(journal_.receipt)));
 }
 
 void SlotRotator::ReportHealth(const absl::Status& status, absl::Time now) {
@@ -442,7 +516,7 @@ void SlotRotator::ReportHealth(const absl::Status& status, absl::Time now) {
   if (!status.ok()) reasons.push_back(status.ToString());
   for (const Loss& loss : losses_) reasons.push_back(loss.text);
   const std::string text = absl::StrJoin(reasons, "; ");
-  if (!BothActive(now)) {
+  if (!AllActive(now)) {
     health_.SetUnready(kHealthPart, absl::StrCat("no active authority, nothing can be signed: ", text));
   } else if (!reasons.empty()) {
     health_.SetDegraded(kHealthPart, text);

@@ -1,10 +1,13 @@
 // Keeps the authorities in order: two slots for X.509 and two for JWT, prepared / active / old, driven by the clock
-// (rotation.h decides, this does). An authority is journalled and published in the bundle before its first use. A
-// restart takes the authorities up again where the journal and the KeyManager agree; where they do not, it says so
-// loudly and makes new ones without touching what is still trusted. Owns one worker thread. Thread-safe.
+// (rotation.h decides, this does). An authority is journalled and published in the bundle before its first use. While
+// the token service is on there are two slots for its tokens and two for its receipts: journalled alike, never in the
+// bundle (T5); a receipt's key that ends is kept to verify with, its private half removed. A restart takes the
+// authorities up again where the journal and the KeyManager agree; where they do not, it says so loudly and makes new
+// ones without touching what is still trusted. Owns one worker thread. Thread-safe.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -25,6 +28,7 @@ class AuthorityRotator {
     IssuePolicy policy;
     crypto::KeyType x509_key_type = crypto::KeyType::kEcP256;
     crypto::KeyType jwt_key_type = crypto::KeyType::kEcP256;
+    std::optional<crypto::KeyType> token_key_type;  // of token and receipt keys; nullopt: the token service is off
   };
 
   // Loads the journal and makes sure that an authority of each kind is active, durably; then starts the worker.

@@ -65,11 +65,12 @@ absl::StatusOr<IssuedX509> CertificateAuthority::Issue(const ActiveX509& authori
   return issued;
 }
 
-absl::StatusOr<IssuedX509> CertificateAuthority::SignWorkload(const spiffe::Entry& entry,
-                                                              const crypto::PublicKey& key) const {
+absl::StatusOr<IssuedX509> CertificateAuthority::SignWorkload(const spiffe::Entry& entry, const crypto::PublicKey& key,
+                                                              const spiffe::Id* agent) const {
   const absl::Time now = clock_.Now();
   SIGNET_ASSIGN_OR_RETURN(const ActiveX509 authority, CurrentX509(authorities_, now));
-  SIGNET_ASSIGN_OR_RETURN(const auto tmpl, WorkloadTemplate(entry, policy_, authority.certificate.not_after(), now));
+  SIGNET_ASSIGN_OR_RETURN(const auto tmpl,
+                          WorkloadTemplate(entry, policy_, authority.certificate.not_after(), now, agent));
   return Issue(authority, tmpl, key);
 }
 
@@ -81,10 +82,11 @@ absl::StatusOr<IssuedX509> CertificateAuthority::SignAgent(const spiffe::Id& age
   return Issue(authority, tmpl, key);
 }
 
-absl::StatusOr<IssuedX509> CertificateAuthority::SignServer(const crypto::PublicKey& key) const {
+absl::StatusOr<IssuedX509> CertificateAuthority::SignServer(const crypto::PublicKey& key,
+                                                            const std::string& dns_name) const {
   const absl::Time now = clock_.Now();
   SIGNET_ASSIGN_OR_RETURN(const ActiveX509 authority, CurrentX509(authorities_, now));
-  SIGNET_ASSIGN_OR_RETURN(const auto tmpl, ServerTemplate(policy_, authority.certificate.not_after(), now));
+  SIGNET_ASSIGN_OR_RETURN(const auto tmpl, ServerTemplate(policy_, authority.certificate.not_after(), now, dns_name));
   return Issue(authority, tmpl, key);
 }
 
@@ -96,11 +98,13 @@ absl::StatusOr<IssuedX509> CertificateAuthority::Mint(const MintRequest& request
 }
 
 absl::StatusOr<IssuedJwt> CertificateAuthority::SignJwt(const spiffe::Id& id, std::vector<std::string> audience,
-                                                        absl::Duration ttl, bool with_jti) const {
+                                                        absl::Duration ttl, bool with_jti,
+                                                        std::optional<spiffe::IssuedTo> issued_to) const {
   const absl::Time now = clock_.Now();
   SIGNET_ASSIGN_OR_RETURN(const ActiveJwt authority, CurrentJwt(authorities_, now));
-  SIGNET_ASSIGN_OR_RETURN(const spiffe::JwtSvidClaims claims,
-                          JwtClaims(id, std::move(audience), ttl, with_jti, policy_, authority.not_after, now));
+  SIGNET_ASSIGN_OR_RETURN(
+      const spiffe::JwtSvidClaims claims,
+      JwtClaims(id, std::move(audience), ttl, with_jti, policy_, authority.not_after, now, std::move(issued_to)));
   SIGNET_ASSIGN_OR_RETURN(std::string token, spiffe::SignJwtSvid(claims, authority.kid, authority.type,
                                                                  SignerFor(keys_, authority.key_manager_id)));
   return IssuedJwt{std::move(token), claims.issued_at, claims.expires_at};

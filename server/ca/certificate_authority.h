@@ -3,6 +3,7 @@
 // Errors: kUnavailable before the first authority is active, or when all have ended.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,6 +15,7 @@
 #include "common/crypto/csr.h"
 #include "common/keymanager/key_manager.h"
 #include "common/spiffe/entry.h"
+#include "common/spiffe/issued_to.h"
 #include "common/spiffe/jwt_svid.h"
 #include "common/time/clock.h"
 #include "server/ca/svid_template.h"
@@ -32,9 +34,13 @@ struct ActiveJwt {
   crypto::KeyType type;
   absl::Time not_after;
 };
+// `token` and `receipt`: of the token service, while it is on. What they sign is verified by keys that never stand in a
+// bundle (T5): those of both slots, and of receipts also the retired ones, for verification alone.
 struct ActiveAuthorities {
   std::optional<ActiveX509> x509;
   std::optional<ActiveJwt> jwt;
+  std::optional<ActiveJwt> token, receipt;
+  std::shared_ptr<const std::map<std::string, crypto::PublicKey>> token_keys, receipt_keys;  // by kid; null: off
 };
 
 struct IssuedX509 {
@@ -52,12 +58,14 @@ class CertificateAuthority {
   CertificateAuthority(IssuePolicy policy, KeyManager& keys, const LatestValue<ActiveAuthorities>& authorities,
                        Clock& clock);
 
-  absl::StatusOr<IssuedX509> SignWorkload(const spiffe::Entry& entry, const crypto::PublicKey& key) const;
+  // `agent`: who asks, written into it while the token service is on (T6). Null: nobody attested.
+  absl::StatusOr<IssuedX509> SignWorkload(const spiffe::Entry& entry, const crypto::PublicKey& key,
+                                          const spiffe::Id* agent = nullptr) const;
   absl::StatusOr<IssuedX509> SignAgent(const spiffe::Id& agent_id, const crypto::PublicKey& key) const;
-  absl::StatusOr<IssuedX509> SignServer(const crypto::PublicKey& key) const;
+  absl::StatusOr<IssuedX509> SignServer(const crypto::PublicKey& key, const std::string& dns_name = "") const;
   absl::StatusOr<IssuedX509> Mint(const MintRequest& request, const crypto::PublicKey& key) const;
   absl::StatusOr<IssuedJwt> SignJwt(const spiffe::Id& id, std::vector<std::string> audience, absl::Duration ttl,
-                                    bool with_jti) const;
+                                    bool with_jti, std::optional<spiffe::IssuedTo> issued_to = std::nullopt) const;
   const IssuePolicy& policy() const { return policy_; }
 
  private:

@@ -75,6 +75,12 @@ absl::StatusOr<JwtAuthoritySlot> FromProto(const v1::CaJournal::JwtSlot& in) {
   return out;
 }
 
+absl::StatusOr<RetiredKey> FromProto(const v1::CaJournal::RetiredKey& in) {
+  auto key = crypto::PublicKey::ParseSpki(in.public_key());
+  if (!key.ok() || in.key_id().empty()) return Damaged("a retired key has no kid or is none");
+  return RetiredKey{in.key_id(), *std::move(key), absl::FromUnixSeconds(in.not_after())};
+}
+
 // Each slot once, and one active at most.
 template <typename AuthoritySlot, typename Messages>
 absl::Status ReadSlots(const Messages& messages, std::array<AuthoritySlot, 2>& slots) {
@@ -87,6 +93,22 @@ absl::Status ReadSlots(const Messages& messages, std::array<AuthoritySlot, 2>& s
     active += slots[message.slot()].slot.state == SlotState::kActive ? 1 : 0;
   }
   return active > 1 ? Damaged("two authorities are active") : absl::OkStatus();
+}
+
+void WriteSlots(const std::array<JwtAuthoritySlot, 2>& slots,
+                google::protobuf::RepeatedPtrField<v1::CaJournal::JwtSlot>& out) {
+  for (size_t i = 0; i < slots.size(); ++i) {
+    const JwtAuthoritySlot& in = slots[i];
+    if (in.slot.state == SlotState::kEmpty) continue;
+    auto& slot = *out.Add();
+    slot.set_slot(static_cast<uint32_t>(i));
+    slot.set_state(ToProto(in.slot.state));
+    slot.set_key_manager_id(in.key_manager_id);
+    slot.set_key_id(in.key_id);
+    slot.set_public_key(in.key.spki_der());
+    slot.set_not_before(absl::ToUnixSeconds(in.slot.not_before));
+    slot.set_not_after(absl::ToUnixSeconds(in.slot.not_after));
+  }
 }
 
 }  // namespace
@@ -105,17 +127,14 @@ std::string EncodeJournal(const Journal& journal) {
     slot.set_certificate(in.certificate.der());
     for (const crypto::Certificate& upstream : in.upstream_chain) slot.add_upstream_chain(upstream.der());
   }
-  for (size_t i = 0; i < journal.jwt.size(); ++i) {
-    const JwtAuthoritySlot& in = journal.jwt[i];
-    if (in.slot.state == SlotState::kEmpty) continue;
-    auto& slot = *out.add_jwt();
-    slot.set_slot(static_cast<uint32_t>(i));
-    slot.set_state(ToProto(in.slot.state));
-    slot.set_key_manager_id(in.key_manager_id);
-    slot.set_key_id(in.key_id);
-    slot.set_public_key(in.key.spki_der());
-    slot.set_not_before(absl::ToUnixSeconds(in.slot.not_before));
-    slot.set_not_after(absl::ToUnixSeconds(in.slot.not_after));
+  WriteSlots(journal.jwt, *out.mutable_jwt());
+  WriteSlots(journal.token, *out.mutable_token());
+  WriteSlots(journal.receipt, *out.mutable_receipt());
+  for (const RetiredKey& in : journal.retired_receipts) {
+    auto& retired = *out.add_retired_receipt();
+    retired.set_key_id(in.key_id);
+    retired.set_public_key(in.key.spki_der());
+    retired.set_not_after(absl::ToUnixSeconds(in.not_after));
   }
   return out.SerializeAsString();
 }
@@ -135,9 +154,15 @@ absl::StatusOr<Journal> DecodeJournal(absl::string_view bytes, const spiffe::Tru
                                                       in.trust_domain(), "\", this server is configured for \"",
                                                       trust_domain.name(), "\": use another datastore for it"));
   }
-  Journal journal{trust_domain, {}, {}};
+  Journal journal{trust_domain, {}, {}, {}, {}, {}};
   SIGNET_RETURN_IF_ERROR(ReadSlots(in.x509(), journal.x509));
   SIGNET_RETURN_IF_ERROR(ReadSlots(in.jwt(), journal.jwt));
+  SIGNET_RETURN_IF_ERROR(ReadSlots(in.token(), journal.token));
+  SIGNET_RETURN_IF_ERROR(ReadSlots(in.receipt(), journal.receipt));
+  for (const auto& retired : in.retired_receipt()) {
+    SIGNET_ASSIGN_OR_RETURN(RetiredKey key, FromProto(retired));
+    journal.retired_receipts.push_back(std::move(key));
+  }
   return journal;
 }
 

@@ -31,10 +31,20 @@ struct JwtAuthoritySlot {
   friend bool operator==(const JwtAuthoritySlot&, const JwtAuthoritySlot&) = default;
 };
 
+// A key that signs no more and whose signatures are still verified.
+struct RetiredKey {
+  std::string key_id;
+  crypto::PublicKey key;
+  absl::Time not_after;
+  friend bool operator==(const RetiredKey&, const RetiredKey&) = default;
+};
+
 struct Journal {
   spiffe::TrustDomain trust_domain;
   std::array<X509AuthoritySlot, 2> x509;
   std::array<JwtAuthoritySlot, 2> jwt;
+  std::array<JwtAuthoritySlot, 2> token = {}, receipt = {};  // of the token service; never in a bundle
+  std::vector<RetiredKey> retired_receipts = {};             // oldest first
   friend bool operator==(const Journal&, const Journal&) = default;
 };
 

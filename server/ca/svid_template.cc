@@ -72,11 +72,15 @@ absl::StatusOr<crypto::CertificateTemplate> Leaf(const spiffe::Id& id, const std
 }  // namespace
 
 absl::StatusOr<crypto::CertificateTemplate> WorkloadTemplate(const spiffe::Entry& entry, const IssuePolicy& policy,
-                                                             absl::Time authority_not_after, absl::Time now) {
+                                                             absl::Time authority_not_after, absl::Time now,
+                                                             const spiffe::Id* agent) {
   const std::string context = absl::StrCat("entry \"", entry.id, "\"");
   SIGNET_RETURN_IF_ERROR(CheckWorkload(entry.spiffe_id, policy), context);
   const absl::Duration ttl = entry.x509_svid_ttl > absl::ZeroDuration() ? entry.x509_svid_ttl : policy.x509_ttl;
   SIGNET_ASSIGN_OR_RETURN(auto t, Leaf(entry.spiffe_id, entry.dns_names, ttl, authority_not_after, now), context);
+  if (agent != nullptr && !policy.token_issuer.empty()) {
+    t.issued_to = spiffe::IssuedToDer({entry.id, spiffe::HashOfAgent(*agent)});
+  }
   return t;
 }
 
@@ -90,8 +94,10 @@ absl::StatusOr<crypto::CertificateTemplate> AgentTemplate(const spiffe::Id& agen
 }
 
 absl::StatusOr<crypto::CertificateTemplate> ServerTemplate(const IssuePolicy& policy, absl::Time authority_not_after,
-                                                           absl::Time now) {
-  return Leaf(spiffe::ServerId(policy.trust_domain), {}, policy.x509_ttl, authority_not_after, now);
+                                                           absl::Time now, const std::string& dns_name) {
+  std::vector<std::string> dns_names;
+  if (!dns_name.empty()) dns_names.push_back(dns_name);
+  return Leaf(spiffe::ServerId(policy.trust_domain), dns_names, policy.x509_ttl, authority_not_after, now);
 }
 
 absl::StatusOr<crypto::CertificateTemplate> MintTemplate(const MintRequest& request, const IssuePolicy& policy,
@@ -122,15 +128,21 @@ crypto::CertificateTemplate AuthorityTemplate(const IssuePolicy& policy, absl::T
 
 absl::StatusOr<spiffe::JwtSvidClaims> JwtClaims(const spiffe::Id& id, std::vector<std::string> audience,
                                                 absl::Duration ttl, bool with_jti, const IssuePolicy& policy,
-                                                absl::Time authority_not_after, absl::Time now) {
+                                                absl::Time authority_not_after, absl::Time now,
+                                                std::optional<spiffe::IssuedTo> issued_to) {
   SIGNET_RETURN_IF_ERROR(CheckWorkload(id, policy));
   audience.erase(std::remove(audience.begin(), audience.end(), std::string()), audience.end());
   if (audience.empty()) return absl::InvalidArgumentError("a JWT-SVID needs an audience");  // JWT-9
   if (ttl < absl::ZeroDuration()) return absl::InvalidArgumentError("the TTL is negative");
-  SIGNET_ASSIGN_OR_RETURN(const Lifetime lifetime,
-                          LifetimeFor(ttl == absl::ZeroDuration() ? policy.jwt_ttl : ttl, authority_not_after, now));
-  return spiffe::JwtSvidClaims{id,          std::move(audience), lifetime.from,
-                               lifetime.to, policy.jwt_issuer,   with_jti ? crypto::RandomUuid() : std::string()};
+  if (ttl == absl::ZeroDuration()) ttl = policy.jwt_ttl;
+  const bool assertion = !policy.token_issuer.empty() && audience.size() == 1 && audience[0] == policy.token_issuer;
+  if (assertion) ttl = std::min(ttl, kMaxAssertionLife);
+  SIGNET_ASSIGN_OR_RETURN(const Lifetime lifetime, LifetimeFor(ttl, authority_not_after, now));
+  spiffe::JwtSvidClaims claims{id,          std::move(audience), lifetime.from,
+                               lifetime.to, policy.jwt_issuer,   with_jti ? crypto::RandomUuid() : std::string(),
+                               {}};
+  if (assertion) claims.issued_to = std::move(issued_to);
+  return claims;
 }
 
 }  // namespace signet::server

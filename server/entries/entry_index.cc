@@ -11,6 +11,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "common/concurrency/reader_writer_lock.h"
+#include "common/spiffe/issued_to.h"
 #include "server/entries/entry_graph.h"
 
 namespace signet::server {
@@ -39,6 +40,12 @@ class MemoryEntryIndex final : public EntryIndex {
   EntryPtr FindAuthorized(const spiffe::Id& agent_id, const std::string& entry_id) const override {
     return lock_.Read([&] { return graph_.FindAuthorized(agent_id.string(), entry_id); });
   }
+  AgentPtr FindAgentByHash(const std::string& hash) const override {
+    return lock_.Read([&]() -> AgentPtr {
+      auto it = agents_by_hash_.find(hash);
+      return it == agents_by_hash_.end() ? nullptr : it->second;
+    });
+  }
   std::vector<EntryPtr> EntriesWithSpiffeId(const spiffe::Id& id) const override {
     return lock_.Read([&] { return graph_.EntriesWithSpiffeId(id.string()); });
   }
@@ -65,6 +72,7 @@ class MemoryEntryIndex final : public EntryIndex {
   mutable ReaderWriterLock lock_;
   EntryGraph graph_;                                             // guarded by lock_
   absl::flat_hash_map<spiffe::TrustDomain, BundlePtr> bundles_;  // guarded by lock_
+  absl::flat_hash_map<std::string, AgentPtr> agents_by_hash_;    // guarded by lock_
   std::atomic<uint64_t> seq_ = 0;
 
   std::mutex listeners_mutex_;  // never held together with lock_ by whoever waits for the other
@@ -112,7 +120,15 @@ void MemoryEntryIndex::Apply(Update update) {
   replaced.reserve(update.entries.size());
   lock_.Write([&] {
     if (update.whole) NameMissing(update);
-    for (auto& [id, agent] : update.agents) graph_.SetAgent(id, std::move(agent));
+    for (auto& [id, agent] : update.agents) {
+      const std::string hash = spiffe::HashOfAgent(id);
+      if (agent == nullptr) {
+        agents_by_hash_.erase(hash);
+      } else {
+        agents_by_hash_[hash] = agent;
+      }
+      graph_.SetAgent(id, std::move(agent));
+    }
     for (auto& [id, entry] : update.entries) {
       if (EntryPtr old = graph_.FindEntry(id)) replaced.push_back(std::move(old));
       graph_.SetEntry(id, std::move(entry));

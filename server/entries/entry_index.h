@@ -47,6 +47,8 @@ class EntryIndex {
   virtual std::vector<EntryPtr> AuthorizedEntries(const spiffe::Id& agent_id) const = 0;  // sorted by id
   // The entry when `agent_id` is authorised for it now; null otherwise. What signing asks at call time.
   virtual EntryPtr FindAuthorized(const spiffe::Id& agent_id, const std::string& entry_id) const = 0;
+  // The agent whose ID has this hash (spiffe::HashOfAgent), banned or not; null: unknown in memory.
+  virtual AgentPtr FindAgentByHash(const std::string& hash) const = 0;
   // Entries with exactly this SPIFFE ID: admin and downstream flags of a caller.
   virtual std::vector<EntryPtr> EntriesWithSpiffeId(const spiffe::Id& id) const = 0;
   virtual size_t entry_count() const = 0;

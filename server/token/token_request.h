@@ -21,11 +21,14 @@ struct OAuthError {
   std::string error;        // "invalid_request", "invalid_client", ...
   std::string description;  // never internal detail
   std::string reason;
-  std::string detail;       // for audit alone
+  std::string detail;  // for audit alone
 };
 
+// What every failure of client authentication says, whatever it was.
+inline constexpr char kInvalidClientText[] = "the client is not known here or did not prove who it is";
+
 struct TokenRequest {
-  std::map<std::string, std::string> form;     // single-valued parameters
+  std::map<std::string, std::string> form;  // single-valued parameters
   std::vector<std::string> resources, audiences;
   std::vector<crypto::Certificate> client_chain;  // as shown, not verified
   std::string client_assertion_type, client_assertion;
@@ -33,6 +36,7 @@ struct TokenRequest {
   std::string peer;
 
   const std::string& Get(const std::string& name) const;  // empty: absent
+  // nullopt: `out` is the request. Judges no proof.
   static std::optional<OAuthError> Parse(net::WebRequest request, TokenRequest& out);
 };
 

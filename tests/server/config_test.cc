@@ -55,6 +55,61 @@ node_attestors: {x509_pop: {}}
               AllOf(HasSubstr("admin_ids[0]"), HasSubstr("admin_ids[1]"), HasSubstr("ca_bundle_paths")));
 }
 
+TEST(ServerConfigTest, TheTokenServiceIsOffUnlessItIsNamed) {
+  SIGNET_ASSERT_OK_AND_ASSIGN(const ServerOptions off, Parse("trust_domain: example.org"));
+  EXPECT_FALSE(off.token_service.has_value());
+  EXPECT_EQ(off.policy.token_issuer, "");
+  EXPECT_EQ(off.policy.jwt_issuer, "");
+  SIGNET_ASSERT_OK_AND_ASSIGN(const ServerOptions on,
+                              Parse("{trust_domain: example.org, token_service: {issuer: 'https://id.example.org'}}"));
+  ASSERT_TRUE(on.token_service.has_value());
+  EXPECT_EQ(on.token_service->listen, "0.0.0.0:8444");
+  EXPECT_EQ(on.token_service->dns_name, "id.example.org");
+  EXPECT_EQ(on.token_service->key_type, crypto::KeyType::kEcP256);
+  EXPECT_EQ(on.token_service->head_every, absl::Seconds(10));
+  EXPECT_EQ(on.token_service->offline_grace, absl::ZeroDuration());
+  EXPECT_EQ(on.policy.token_issuer, "https://id.example.org");
+  EXPECT_EQ(on.policy.jwt_issuer, "https://id.example.org/spiffe");
+  EXPECT_TRUE(on.warnings.empty());
+}
+
+TEST(ServerConfigTest, TheTokenServiceIsCheckedInWhole) {
+  const auto error = [](absl::string_view service, absl::string_view more = "") {
+    return std::string(Parse(absl::StrCat("{trust_domain: example.org, ", more, " token_service: {", service, "}}"))
+                           .status()
+                           .message());
+  };
+  EXPECT_THAT(error(""), HasSubstr("token_service.issuer: is required"));
+  for (const char* issuer : {"http://id.example.org", "id.example.org", "https://", "https://id.example.org/",
+                             "https://ID.example.org", "https://id.example.org:443", "https://id.example.org/?x",
+                             "https://id.example.org/#x", "https://u@id.example.org"}) {
+    EXPECT_THAT(error(absl::StrCat("issuer: '", issuer, "'")), HasSubstr("token_service.issuer")) << issuer;
+  }
+  const std::string good = "issuer: 'https://id.example.org', ";
+  EXPECT_EQ(error(good), "");
+  EXPECT_EQ(error("issuer: 'https://id.example.org:8444/agents'"), "");
+  // T5: kinds of JWT never share an issuer.
+  EXPECT_THAT(error(good, "jwt_issuer: 'https://id.example.org',"), HasSubstr("must differ from jwt_issuer"));
+  EXPECT_THAT(error(good + "listen: 'host:1'"), HasSubstr("token_service.listen"));
+  EXPECT_THAT(error(good + "key_type: ec-p384"), HasSubstr("token_service.key_type"));
+  EXPECT_THAT(error(good + "certificate: {certificate_path: a}"), HasSubstr("belong together"));
+  EXPECT_THAT(error(good + "certificate: {certificate_path: a, private_key_path: b, dns_name: c}"),
+              HasSubstr("dns_name"));
+  EXPECT_THAT(error(good + "certificate: {dns_name: 'no name'}"), HasSubstr("dns_name"));
+  EXPECT_THAT(error(good + "offline_grace: 31s"), HasSubstr("offline_grace"));
+  EXPECT_THAT(error(good + "audit: {head_every: 11s}"), HasSubstr("head_every"));
+  EXPECT_THAT(error(good + "clients: [{client_id: a}]"), HasSubstr("clients[0]"));
+  EXPECT_THAT(error(good + "clients: [{client_id: a, jwks_path: b}, {client_id: a, jwks_path: c}]"),
+              HasSubstr("clients[1]"));
+}
+
+TEST(ServerConfigTest, AnIssuerAtAnAddressGetsAWarning) {
+  SIGNET_ASSERT_OK_AND_ASSIGN(const ServerOptions options,
+                              Parse("{trust_domain: example.org, token_service: {issuer: 'https://127.0.0.1:8444'}}"));
+  EXPECT_EQ(options.token_service->dns_name, "");
+  EXPECT_THAT(options.warnings, ::testing::ElementsAre(HasSubstr("token_service.issuer")));
+}
+
 TEST(ServerConfigTest, RelativePathsAreUnderDataDir) {
   SIGNET_ASSERT_OK_AND_ASSIGN(const ServerOptions options, Parse(R"(
 trust_domain: example.org

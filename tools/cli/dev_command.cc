@@ -1,6 +1,8 @@
 // `signet dev`: a whole throw-away system in the foreground. Server and agent are the programs beside this one, with
 // configurations as an operator would write them; nothing is special about the result but its folder.
+#include <netinet/in.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -100,16 +102,33 @@ absl::StatusOr<std::string> AddressOf(const std::string& file, const std::string
   return addresses.fields().at(name).string_value();
 }
 
+// A port that nobody listens on now: the issuer's URL has to name it before the server can choose one.
+absl::StatusOr<int> FreePort() {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  const bool found = fd >= 0 && bind(fd, reinterpret_cast<sockaddr*>(&address), size) == 0 &&
+                     getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0;
+  if (fd >= 0) close(fd);
+  if (!found) return absl::UnavailableError("no free port on 127.0.0.1");
+  return ntohs(address.sin_port);
+}
+
 class DevSystem {
  public:
   DevSystem(Context& context, Flags flags, DevFolder& folder)
       : context_(context), flags_(std::move(flags)), folder_(folder) {}
 
   absl::Status StartServer() {
+    SIGNET_ASSIGN_OR_RETURN(const int token_port, FreePort());
+    issuer_ = absl::StrCat("https://localhost:", token_port);
     SIGNET_RETURN_IF_ERROR(fs::WriteFileAtomically(
         folder_.file("server.yaml"),
         absl::StrCat("trust_domain: ", flags_.trust_domain, "\ndata_dir: ", folder_.file("server/data"),
                      "\nlisten: 127.0.0.1:0\nadmin_socket: ", AdminSocket(), "\nhttp: {listen: 127.0.0.1:0}\n",
+                     "token_service: {listen: 127.0.0.1:", token_port, ", issuer: ", issuer_, "}\n",
                      "svid: {x509_ttl: ", flags_.x509_ttl, ", agent_ttl: 1h}\n")));
     SIGNET_RETURN_IF_ERROR(fs::MakeDirectory(folder_.file("server"), 0700));
     SIGNET_ASSIGN_OR_RETURN(const std::string program, Sibling("signet-server"));
@@ -162,6 +181,7 @@ class DevSystem {
     const std::string signet = own.ok() ? *own : "signet";
     Facts facts;
     facts.Add("server", absl::StrCat(server_address_, ", pid ", server_->pid(), ", log ", ServerLog()));
+    facts.Add("tokens", absl::StrCat(issuer_, "; curl --cacert ", folder_.file("bundle.pem")));
     facts.Add("agent", absl::StrCat(agent_id_, ", pid ", agent_->pid(), ", log ", AgentLog()));
     context_.out << "trust domain " << flags_.trust_domain << " under " << folder_.path() << ", ready in "
                  << absl::FormatDuration(absl::Trunc(took, absl::Milliseconds(10))) << "\n";
@@ -217,7 +237,7 @@ class DevSystem {
   Context& context_;
   const Flags flags_;
   DevFolder& folder_;
-  std::string server_address_, agent_id_;
+  std::string server_address_, agent_id_, issuer_;
   ::spire::api::types::Bundle bundle_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<Child> server_, agent_;  // the agent goes first

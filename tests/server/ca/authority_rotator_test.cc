@@ -51,6 +51,7 @@ class AuthorityRotatorTest : public ::testing::Test {
   absl::Status Start() {
     rotator_.reset();
     AuthorityRotator::Options options{"server-1", IssuePolicy{td_}};
+    options.token_key_type = token_key_type_;
     auto rotator = AuthorityRotator::Create(std::move(options), keys_, store_, store_, health_, clock_);
     if (!rotator.ok()) return rotator.status();
     rotator_ = *std::move(rotator);
@@ -80,8 +81,89 @@ class AuthorityRotatorTest : public ::testing::Test {
   fakes::FakeAuthorityStore store_;
   FlakyKeys keys_;
   telemetry::Health health_;
+  std::optional<crypto::KeyType> token_key_type_;
   std::unique_ptr<AuthorityRotator> rotator_;
 };
+
+TEST_F(AuthorityRotatorTest, TheTokenServiceHasKeysOfItsOwnOnlyWhileItIsOn) {
+  SIGNET_ASSERT_OK(Start());
+  EXPECT_FALSE(Active().token.has_value());
+  EXPECT_EQ(Active().token_keys, nullptr);
+  token_key_type_ = crypto::KeyType::kRsa2048;
+  SIGNET_ASSERT_OK(Start());
+  EXPECT_EQ(Active().token->key_manager_id, "Token-Signer-A");
+  EXPECT_EQ(Active().token->type, crypto::KeyType::kRsa2048);
+  EXPECT_EQ(Active().receipt->key_manager_id, "Receipt-Signer-A");
+  const std::string kid = Active().token->kid;
+  EXPECT_TRUE(Active().token_keys->contains(kid));
+  SIGNET_ASSERT_OK(Start());  // taken up again
+  EXPECT_EQ(Active().token->kid, kid);
+}
+
+TEST_F(AuthorityRotatorTest, T5NoKeyOfTokensOrReceiptsIsEverInTheBundleOrInAnotherSet) {
+  token_key_type_ = crypto::KeyType::kEcP256;
+  SIGNET_ASSERT_OK(Start());
+  for (int hour = 0; hour < 60; ++hour) {
+    AdvanceBy(absl::Hours(1));
+    const ActiveAuthorities active = Active();
+    const spiffe::Bundle bundle = Bundle();
+    for (const auto* keys : {active.token_keys.get(), active.receipt_keys.get()}) {
+      for (const auto& [kid, key] : *keys) {
+        EXPECT_EQ(bundle.FindJwtAuthority(kid), nullptr);
+        EXPECT_NE(kid, active.jwt->kid);
+        for (const auto& authority : bundle.jwt_authorities) EXPECT_FALSE(authority.key == key);
+        for (const auto& authority : bundle.x509_authorities) EXPECT_FALSE(authority.certificate.public_key() == key);
+      }
+    }
+    for (const auto& [kid, key] : *active.token_keys) EXPECT_FALSE(active.receipt_keys->contains(kid));
+    EXPECT_TRUE(active.token_keys->contains(active.token->kid));
+  }
+  EXPECT_LE(Active().token_keys->size(), 2u);
+}
+
+TEST_F(AuthorityRotatorTest, TheNextTokenKeyIsPublishedBeforeItSigns) {
+  token_key_type_ = crypto::KeyType::kEcP256;
+  SIGNET_ASSERT_OK(Start());
+  const std::string first = Active().token->kid;
+  AdvanceBy(absl::Hours(12) + absl::Minutes(1));
+  EXPECT_EQ(Active().token->kid, first);
+  EXPECT_EQ(Active().token_keys->size(), 2u);
+  AdvanceBy(absl::Hours(8));
+  EXPECT_NE(Active().token->kid, first);
+  EXPECT_TRUE(Active().token_keys->contains(first));  // what it signed is still good
+}
+
+TEST_F(AuthorityRotatorTest, T5RetiredReceiptKeysStayKnownForVerificationAlone) {
+  token_key_type_ = crypto::KeyType::kEcP256;
+  SIGNET_ASSERT_OK(Start());
+  const std::string first = Active().receipt->kid;
+  for (int day = 0; day < 100; ++day) {
+    clock_.Advance(absl::Hours(24) - absl::Hours(1));
+    ASSERT_TRUE(rotator_->Step().ok());
+    AdvanceBy(absl::Hours(1));
+  }
+  EXPECT_NE(Active().receipt->kid, first);
+  EXPECT_TRUE(Active().receipt_keys->contains(first));
+  EXPECT_GT(Active().receipt_keys->size(), 2u);
+  for (const RetiredKey& retired : StoredJournal().retired_receipts) {
+    EXPECT_NE(retired.key_id, Active().receipt->kid);
+    for (const std::string& id : keys_.ListKeys()) EXPECT_FALSE(*keys_.GetPublicKey(id) == retired.key);
+  }
+  EXPECT_EQ(StoredJournal().retired_receipts.front().key_id, first);
+  SIGNET_ASSERT_OK(Start());
+  EXPECT_TRUE(Active().receipt_keys->contains(first));
+}
+
+TEST_F(AuthorityRotatorTest, AReceiptKeyThatIsLostStillVerifies) {
+  token_key_type_ = crypto::KeyType::kEcP256;
+  SIGNET_ASSERT_OK(Start());
+  const std::string lost = Active().receipt->kid;
+  rotator_.reset();
+  SIGNET_ASSERT_OK(keys_.RemoveKey("Receipt-Signer-A"));
+  SIGNET_ASSERT_OK(Start());
+  EXPECT_NE(Active().receipt->kid, lost);
+  EXPECT_TRUE(Active().receipt_keys->contains(lost));
+}
 
 TEST_F(AuthorityRotatorTest, AFreshServerHasOneAuthorityOfEachKindJournalledAndPublished) {
   SIGNET_ASSERT_OK(Start());

@@ -110,6 +110,9 @@ TEST(SvidTemplateTest, AgentAndServer) {
   EXPECT_THAT(a.uri_sans, ElementsAre(agent.string()));
   EXPECT_EQ(a.not_after, kSecond + absl::Minutes(20));
   SIGNET_ASSERT_OK_AND_ASSIGN(const auto s, ServerTemplate(policy, kFar, kNow));
+  EXPECT_THAT(s.dns_sans, ::testing::IsEmpty());
+  SIGNET_ASSERT_OK_AND_ASSIGN(const auto named, ServerTemplate(policy, kFar, kNow, "id.example.org"));
+  EXPECT_THAT(named.dns_sans, ::testing::ElementsAre("id.example.org"));
   EXPECT_THAT(s.uri_sans, ElementsAre("spiffe://example.org/spire/server"));
   for (const char* id : {"spiffe://example.org/web", "spiffe://example.org/spire/server", "spiffe://example.org",
                          "spiffe://other.org/spire/agent/x/1"}) {
@@ -208,6 +211,43 @@ TEST(SvidTemplateTest, PropertyTtlAlgebra) {
     ASSERT_LE(claims->issued_at, now);
     ASSERT_LE(claims->expires_at, authority_end);
   }
+}
+
+TEST(SvidTemplateTest, T6SaysToWhomItWasIssuedWhileTheTokenServiceIsOn) {
+  const spiffe::Entry entry = EntryOf("spiffe://example.org/agent/a/1");
+  const spiffe::Id agent = IdOf("spiffe://example.org/spire/agent/x/1");
+  IssuePolicy policy = Policy();
+  SIGNET_ASSERT_OK_AND_ASSIGN(const auto off, WorkloadTemplate(entry, policy, kFar, kNow, &agent));
+  EXPECT_EQ(off.issued_to, "");
+  policy.token_issuer = "https://id.example.org";
+  SIGNET_ASSERT_OK_AND_ASSIGN(const auto nobody, WorkloadTemplate(entry, policy, kFar, kNow));
+  EXPECT_EQ(nobody.issued_to, "");
+  SIGNET_ASSERT_OK_AND_ASSIGN(const auto on, WorkloadTemplate(entry, policy, kFar, kNow, &agent));
+  SIGNET_ASSERT_OK_AND_ASSIGN(const auto issued_to, spiffe::ParseIssuedToDer(on.issued_to));
+  EXPECT_EQ(issued_to, (spiffe::IssuedTo{entry.id, spiffe::HashOfAgent(agent)}));
+  EXPECT_THAT(on.issued_to, ::testing::Not(HasSubstr("spire/agent")));
+  EXPECT_FALSE(spiffe::ParseIssuedToDer(on.issued_to + "x").ok());
+  EXPECT_FALSE(spiffe::ParseIssuedToDer("").ok());
+}
+
+TEST(SvidTemplateTest, T6OfJwtSvidsOnlyThoseForTheTokenServiceAloneSayIt) {
+  IssuePolicy policy = Policy();
+  policy.token_issuer = "https://id.example.org";
+  const spiffe::Id id = IdOf("spiffe://example.org/agent/a/1");
+  const spiffe::IssuedTo to{"e", std::string(32, 'h')};
+  const auto claims = [&](std::vector<std::string> audience) {
+    return JwtClaims(id, std::move(audience), absl::Hours(1), false, policy, kFar, kNow, to).value();
+  };
+  EXPECT_EQ(claims({"https://id.example.org"}).issued_to, to);
+  const auto life = [](const spiffe::JwtSvidClaims& c) { return c.expires_at - c.issued_at; };
+  EXPECT_EQ(life(claims({"https://id.example.org"})), absl::Minutes(5));  // token-service 3
+  for (const auto& audience : std::vector<std::vector<std::string>>{
+           {"other"}, {"https://id.example.org", "other"}, {"https://id.example.org/oauth2/token"}}) {
+    EXPECT_FALSE(claims(audience).issued_to.has_value());
+    EXPECT_EQ(life(claims(audience)), absl::Hours(1));
+  }
+  policy.token_issuer.clear();
+  EXPECT_FALSE(claims({"https://id.example.org"}).issued_to.has_value());
 }
 
 }  // namespace

@@ -99,6 +99,7 @@ TEST_F(FeedApplierTest, ReadsAllAnewWhenTheFeedDoesNotReachBack) {
     uint64_t seq() const override { return cut_ ? old_ : real_.seq(); }
     EntryPtr FindEntry(const std::string& id) const override { return real_.FindEntry(id); }
     AgentPtr FindAgent(const spiffe::Id& id) const override { return real_.FindAgent(id); }
+    AgentPtr FindAgentByHash(const std::string& hash) const override { return real_.FindAgentByHash(hash); }
     BundlePtr FindBundle(const spiffe::TrustDomain& name) const override { return real_.FindBundle(name); }
     std::vector<EntryPtr> AuthorizedEntries(const spiffe::Id& id) const override { return real_.AuthorizedEntries(id); }
     EntryPtr FindAuthorized(const spiffe::Id& a, const std::string& e) const override {
