@@ -485,6 +485,8 @@ TEST_F(AdministrationTest, T3RevokingWaitsForWhatWasLetThroughBefore) {
                                   absl::StrCat(R"({"spiffe_id": ")", kPlanner, R"(", "state": ")", to, R"("})")));
   };
   EXPECT_EQ(state("active").value().state(), "active");
+  EXPECT_NE(gate_.Enter(token, ticket), std::nullopt);  // what was killed stays dead
+  token.context.rev = kit_.registry->seq();
   EXPECT_EQ(gate_.Enter(token, ticket), std::nullopt);
   ticket = IssuanceGate::Ticket();
   EXPECT_EQ(state("retired").value().state(), "retired");
@@ -527,6 +529,9 @@ TEST_F(AdministrationTest, ShowsAChainFromTheAuditAndTheLineThatEndsAtAReceipt) 
     oauth::Receipt receipt;
     receipt.jwt_id = actor;
     receipt.txn = "txn-1";
+    receipt.root = oauth::Hash("root");
+    receipt.token_hash = oauth::Hash(actor);
+    receipt.subject_token = oauth::Hash("user's token");
     receipt.issued_at = kit_.now;
     receipt.expires_at = kit_.now + absl::Minutes(5);
     receipt.previous = previous;
