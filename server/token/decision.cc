@@ -299,11 +299,14 @@ class Arithmetic {
     return std::nullopt;
   }
 
-  Verdict Times() {
+  // Before the permissions: after it the rights captured at hop 1 are stale too, and this says what helps.
+  Verdict Checkpoint() {
     SetReauthAt();
-    if (out_.reauth_at <= in_.now) {
-      return Refuse("invalid_grant", "reauthorization_required", "the user must authorize again");
-    }
+    if (out_.reauth_at > in_.now) return std::nullopt;
+    return Refuse("invalid_grant", "reauthorization_required", "the user must authorize again");
+  }
+
+  Verdict Times() {
     out_.expires_at = absl::InfiniteFuture();
     Bound("ttl", in_.now + std::min({in_.target->token_ttl, in_.identity->token_ttl, RiskTtl()}));
     if (in_.kind == RequestKind::kRefresh) {
@@ -424,6 +427,7 @@ Verdict Run(const DecisionInput& in, Decision& out) {
   }
   Arithmetic arithmetic(in, out);
   if (Verdict refusal = arithmetic.Depth()) return refusal;
+  if (Verdict refusal = arithmetic.Checkpoint()) return refusal;
   if (Verdict refusal = arithmetic.Permissions()) return refusal;
   if (Verdict refusal = arithmetic.Calls()) return refusal;
   return arithmetic.Times();

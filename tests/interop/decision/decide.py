@@ -255,7 +255,7 @@ def quota(r, has_parent):
     return calls
 
 
-def times(r, granted, delegates, has_parent):
+def checkpoint(r, has_parent):
     task, user, now = r["task_record"], r["user"], r["now"]
     reauth = float("inf")
     if has_parent:
@@ -266,6 +266,11 @@ def times(r, granted, delegates, has_parent):
     if task:
         reauth = min(reauth, seconds(task["reauth_at"]))
     refuse_unless(reauth > now, "invalid_grant", "reauthorization_required")
+    return reauth
+
+
+def times(r, granted, reauth, delegates, has_parent):
+    task, now = r["task_record"], r["now"]
     tools = {(c["uri"], t["name"]): t["risk"] for c in [r["target"], *r["carried"]] for t in c["tools"]}
     risk = max([r["identity"]["risk"], *(tools[resource, name] for resource, tool, name in granted if tool)])
     bounds = [(now + min(r["target"]["ttl"], r["identity"]["ttl"], TTL_BY_RISK[risk]), "ttl")]
@@ -295,9 +300,10 @@ def decide(r):
             check_context(r, has_parent)
         check_target(r, delegates)
         depth, max_depth, near, actors = depth_and_actors(r, delegates, has_parent)
+        reauth = checkpoint(r, has_parent)
         granted, scope = permissions(r, delegates, has_parent)
         calls = quota(r, has_parent)
-        exp, bound_by, reauth = times(r, granted, delegates, has_parent)
+        exp, bound_by, reauth = times(r, granted, reauth, delegates, has_parent)
     except Refused as refused:
         return {"error": refused.error, "reason": refused.reason}
     return {"granted": to_list(granted), "scope": scope, "exp": exp, "bound_by": bound_by, "depth": depth, "max_depth": max_depth,
