@@ -20,11 +20,13 @@ Completion<size_t> Tell(std::string what) {
 }  // namespace
 
 Pruner::Pruner(std::optional<absl::Duration> agents_expired_for, EntryStore& entries, AgentStore& agents,
-               JoinTokenStore& tokens, Clock& clock)
+               JoinTokenStore& tokens, RevocationStore& revocations, TokenUseStore& uses, Clock& clock)
     : agents_expired_for_(agents_expired_for),
       entries_(entries),
       agents_(agents),
       tokens_(tokens),
+      revocations_(revocations),
+      uses_(uses),
       clock_(clock),
       worker_("pruner", clock, [this] {
         Step();
@@ -35,6 +37,8 @@ void Pruner::Step() {
   const absl::Time now = clock_.Now();
   entries_.PruneExpiredEntries(now, kBatch, Tell("entries"));
   tokens_.PruneJoinTokens(now, Tell("join tokens"));
+  uses_.PruneUses(now, Tell("used values and refresh tokens"));
+  revocations_.PruneRevocations(now - kRevocationsKept, Tell("revocations"));
   if (agents_expired_for_) agents_.PruneAgents(now - *agents_expired_for_, false, kBatch, Tell("agents"));
 }
 

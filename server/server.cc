@@ -151,7 +151,7 @@ absl::Status Server::Parts::Build() {
   SIGNET_RETURN_IF_ERROR(BuildState());
   SIGNET_RETURN_IF_ERROR(BuildApi());
   SIGNET_RETURN_IF_ERROR(Listen());
-  pruner = std::make_unique<Pruner>(options.prune_agents_expired_for, *store, *store, *store, clock);
+  pruner = std::make_unique<Pruner>(options.prune_agents_expired_for, *store, *store, *store, *store, *store, clock);
   store_check = std::make_unique<Worker>("store-check", clock, [this] {
     CheckStore();
     return kStoreCheck;

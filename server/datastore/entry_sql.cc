@@ -282,31 +282,33 @@ absl::StatusOr<size_t> DeleteExpiredEntries(WriteContext& context, absl::Time no
   return expired.size();
 }
 
+// On segments: "/agent/orders" and "/agent/orders/1", never "/agent/orders-evil". '0' follows '/'.
+#define SIGNET_AT_OR_BELOW "(spiffe_id = ?1 OR (spiffe_id > ?1 || '/' AND spiffe_id < ?1 || '0'))"
+
 absl::Status UpdateWithdrawn(WriteContext& context, const std::string& spiffe_id) {
-  struct Row {
-    int64_t n;
-    std::string id, spiffe_id;
-    bool withdrawn;
-  };
-  std::vector<Row> found;
+  SqliteConnection& db = context.db;
+  SIGNET_ASSIGN_OR_RETURN(const bool stopped, IsStopped(db, spiffe_id));
+  // In two statements: a definition may have a hundred thousand instances.
+  SIGNET_RETURN_IF_ERROR(
+      context.ChangedAll("INSERT INTO changes (kind, key) SELECT ?3, id FROM entries "
+                         "WHERE " SIGNET_AT_OR_BELOW " AND withdrawn <> ?2 ORDER BY n",
+                         spiffe_id, stopped, static_cast<int64_t>(Change::Kind::kEntry)));
+  SIGNET_RETURN_IF_ERROR(
+      db.Run("UPDATE entries SET withdrawn = ?2 WHERE " SIGNET_AT_OR_BELOW " AND withdrawn <> ?2", spiffe_id, stopped));
+  if (stopped) return absl::OkStatus();
+  // What was given back as a whole may hold another identity that is stopped itself.
+  std::vector<std::string> inner;
   {
-    // On segments: "/agent/orders" and "/agent/orders/1", never "/agent/orders-evil". '0' follows '/'.
-    SIGNET_ASSIGN_OR_RETURN(SqliteRows rows,
-                            context.db.Query("SELECT n, id, spiffe_id, withdrawn FROM entries WHERE spiffe_id = ?1 OR "
-                                             "(spiffe_id > ?1 || '/' AND spiffe_id < ?1 || '0') ORDER BY n",
-                                             spiffe_id));
+    SIGNET_ASSIGN_OR_RETURN(
+        SqliteRows rows,
+        db.Query("SELECT spiffe_id FROM identities WHERE " SIGNET_AT_OR_BELOW " AND state >= 3", spiffe_id));
     for (;;) {
       SIGNET_ASSIGN_OR_RETURN(const bool more, rows.Next());
       if (!more) break;
-      found.push_back({rows.Int(0), rows.String(1), rows.String(2), rows.Bool(3)});
+      inner.push_back(rows.String(0));
     }
   }
-  for (const Row& row : found) {
-    SIGNET_ASSIGN_OR_RETURN(const bool stopped, IsStopped(context.db, row.spiffe_id));
-    if (stopped == row.withdrawn) continue;
-    SIGNET_RETURN_IF_ERROR(context.db.Run("UPDATE entries SET withdrawn = ? WHERE n = ?", stopped, row.n));
-    SIGNET_RETURN_IF_ERROR(context.Changed(Change::Kind::kEntry, row.id));
-  }
+  for (const std::string& id : inner) SIGNET_RETURN_IF_ERROR(UpdateWithdrawn(context, id));
   return absl::OkStatus();
 }
 

@@ -31,8 +31,18 @@ class WriteContext {
   SqliteConnection& db;
   // Adds a row to the change feed.
   absl::Status Changed(Change::Kind kind, absl::string_view key);
-  uint64_t seq() const { return seq_; }  // feed position of the last Changed()
-  int64_t entries_added = 0;  // less those deleted
+  // The same for many: `insert` is an "INSERT INTO changes (kind, key) SELECT ...".
+  template <typename... Args>
+  absl::Status ChangedAll(absl::string_view insert, const Args&... args) {
+    const absl::Status status = db.Run(insert, args...);
+    if (status.ok() && db.changed_rows() > 0) {
+      changes_ += db.changed_rows();
+      seq_ = static_cast<uint64_t>(db.last_insert_row());
+    }
+    return status;
+  }
+  uint64_t seq() const { return seq_; }  // feed position of the last change
+  int64_t entries_added = 0;             // less those deleted
 
  private:
   friend class SqliteWriter;

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 
 #include "tests/server/api/api_kit.h"
+#include "tests/testing/status_matchers.h"
 
 namespace signet::server {
 namespace {
@@ -29,7 +30,20 @@ TEST(PrunerTest, DeletesWhatHasEnded) {
   tofu.expires_at = agent.expires_at;
   kit.Attest(tofu);
 
-  Pruner pruner(absl::Hours(1), *kit.store, *kit.store, *kit.store, kit.clock);
+  Consume consume;
+  consume.once = {{"jti", kit.clock.Now() + absl::Minutes(7)}};
+  consume.new_refresh = RefreshRecord{.hash = std::string(32, 'h'), .expires_at = kit.clock.Now() + absl::Minutes(7)};
+  SIGNET_ASSERT_OK(
+      testing::AwaitStatus([&](auto done) { kit.store->Commit(consume, kit.clock.Now(), std::move(done)); }));
+  for (const absl::Duration age : {absl::Hours(25), absl::Hours(23)}) {
+    RevokeChange change;
+    change.revocation.entity = absl::StrCat(absl::ToInt64Hours(age));
+    change.revocation.not_before = kit.clock.Now() - age;
+    SIGNET_ASSERT_OK(
+        testing::Await<uint64_t>([&](auto done) { kit.store->Revoke(change, kit.clock.Now(), std::move(done)); }));
+  }
+
+  Pruner pruner(absl::Hours(1), *kit.store, *kit.store, *kit.store, *kit.store, *kit.store, kit.clock);
   Until([&] { return !kit.store->GetAgent(agent.id).ok(); });  // it prunes at start
   EXPECT_TRUE(kit.store->GetAgent(tofu.id).ok());
   EXPECT_EQ(kit.store->CountEntries({}).value(), 2u);
@@ -38,6 +52,9 @@ TEST(PrunerTest, DeletesWhatHasEnded) {
     kit.clock.Advance(Pruner::kInterval);
   }
   Until([&] { return kit.store->CountEntries({}).value() == 1; });
+  Until([&] { return !kit.store->GetRefresh(consume.new_refresh->hash).ok(); });
+  Until([&] { return kit.store->ListRevocations({}).value().items.size() == 1; });
+  EXPECT_TRUE(kit.store->GetRevocation(oauth::EntityKind::kToken, "23").ok());
 }
 
 }  // namespace

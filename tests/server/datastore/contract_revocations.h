@@ -93,6 +93,21 @@ TEST_P(RevocationContract, SuspensionWithdrawsEntriesAtAndBelowOnSegments) {
   EXPECT_THAT(Reinstate(Kind::kIdentity, kOrders), StatusIs(absl::StatusCode::kNotFound));
 }
 
+TEST_P(RevocationContract, WhatIsStoppedInsideStaysAwayWhenTheOuterComesBack) {
+  const std::string inner = absl::StrCat(kOrders, "/special");
+  SIGNET_ASSERT_OK(Create(Agent()));
+  SIGNET_ASSERT_OK(Create(Agent(inner)));
+  const std::string one = AddEntry("/agent/orders/1"), special = AddEntry("/agent/orders/special/1");
+  SIGNET_ASSERT_OK(Revoke({{.kind = Kind::kIdentity, .entity = inner, .not_before = now_}, IdentityState::kSuspended}));
+  SIGNET_ASSERT_OK(Suspend());
+  SIGNET_ASSERT_OK(Reinstate(Kind::kIdentity, kOrders));
+  EXPECT_FALSE(Withdrawn(one));
+  EXPECT_TRUE(Withdrawn(special));
+  SIGNET_ASSERT_OK(Suspend());
+  SIGNET_ASSERT_OK(Reinstate(Kind::kIdentity, inner));
+  EXPECT_TRUE(Withdrawn(special)) << "the outer one is suspended";
+}
+
 TEST_P(RevocationContract, ARetiredIdentityStaysAway) {
   SIGNET_ASSERT_OK(Create(Agent()));
   const std::string entry = AddEntry("/agent/orders/1");
