@@ -18,6 +18,21 @@ namespace signet::oauth {
 namespace {
 
 constexpr size_t kMaxNameBytes = 256;  // of a tool, an action, a field
+// Of the values of a constraint. They stand deeper in a receipt than in a request, and json::Parse has a limit: what
+// was read once must be read again where we put it.
+constexpr int kMaxValueDepth = 4;
+
+bool IsDeeperThan(const boost::json::value& value, int levels) {
+  const auto deeper = [levels](const boost::json::value& item) { return IsDeeperThan(item, levels - 1); };
+  if (const boost::json::array* array = value.if_array()) {
+    return levels == 0 || std::any_of(array->begin(), array->end(), deeper);
+  }
+  if (const boost::json::object* object = value.if_object()) {
+    return levels == 0 ||
+           std::any_of(object->begin(), object->end(), [&](const auto& member) { return deeper(member.value()); });
+  }
+  return false;
+}
 
 absl::Status BadField(absl::string_view field, absl::string_view problem) {
   return absl::InvalidArgumentError(absl::StrCat("constraint on \"", field, "\": ", problem));
@@ -64,6 +79,7 @@ absl::StatusOr<Constraint> ReadConstraint(absl::string_view field, const boost::
     const absl::string_view name(member.key().data(), member.key().size());
     if (name.empty() || name.size() > kMaxNameBytes)
       return BadField(field, "the name of an operator is empty or too long");
+    if (IsDeeperThan(member.value(), kMaxValueDepth)) return BadField(field, "a value is nested too deeply");
     if (name == "in") {
       SIGNET_ASSIGN_OR_RETURN(constraint.in, ReadValues(field, member.value()));
     } else if (name == "min") {

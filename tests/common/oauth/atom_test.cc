@@ -8,7 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/json/json.h"
-#include "tests/common/oauth/sample.h"
+#include "tests/common/oauth/sample_chain.h"
 #include "tests/testing/status_matchers.h"
 
 namespace signet::oauth {
@@ -207,6 +207,7 @@ TEST(DetailsTest, D2_11_RefusesWhatItDoesNotUnderstand) {
            absl::StrCat("{", good, R"(,"constraints":{"f":{"max":1e3}}})"),
            absl::StrCat("{", good, R"(,"constraints":{"f":{"max":9007199254740993}}})"),
            absl::StrCat("{", good, R"(,"constraints":{"f":5}})"),
+           absl::StrCat("{", good, R"(,"constraints":{"f":{"like":[[[[[1]]]]]}}})"),  // could not be read in a receipt
            absl::StrCat("{", good, R"(,"constraints":{"f":{}}})"),
            absl::StrCat("{", good, R"(,"tool_hashes":{"u":")", sample::kToolHash, "\"}}"),
        }) {
@@ -221,6 +222,18 @@ TEST(DetailsTest, D2_11_RefusesWhatItDoesNotUnderstand) {
   for (size_t i = 0; i <= kMaxConstraintValues; ++i) absl::StrAppend(&values, ",1");
   EXPECT_THAT(ParseAuthorizationDetails(absl::StrCat("[{", good, R"(,"constraints":{"f":{"in":[)", values, "]}}}]")),
               StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST(DetailsTest, TheDeepestValueIsReadWhereverItIsWritten) {
+  const auto all = ParseAuthorizationDetails(
+      R"([{"type":"mcp_tool_call","locations":["https://r"],"tools":["t"],"constraints":{"f":{"like":{"a":[{"b":[1]}]}}}}])");
+  ASSERT_THAT(all, IsOk());
+  AccessToken token = sample::Token();
+  token.atoms = {Tool(kR, "t", all->front().constraints)};
+  EXPECT_THAT(ParseClaims(ClaimsJson(token)), ::signet::testing::IsOkAndHolds(token));
+  sample::Chain chain = sample::MakeChain();
+  chain.hops[0].bounds = token.atoms;
+  EXPECT_THAT(VerifyReceipt(chain.SignReceipts().front(), chain.receipt_keys()), IsOk());
 }
 
 TEST(DetailsTest, WhatWeAnswerCanBeAskedAgain) {

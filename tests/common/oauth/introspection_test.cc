@@ -177,7 +177,7 @@ TEST_F(IntrospectionTest, ACachedTokenIsJudgedAnew) {
   const Judgement first = Judge(seen, state, kNow);
   ASSERT_TRUE(first.active);
   EXPECT_TRUE(Judge(seen, state, kNow, &first.token).active);
-  EXPECT_FALSE(Judge(seen, state, token.expires_at, &first.token).active);
+  EXPECT_THAT(Judge(seen, state, token.expires_at, &first.token).why_not, HasSubstr("expired"));
   state.revocations = RevocationSet({{.kind = EntityKind::kSigningKey, .entity = "k1", .seq = 30, .not_before = kNow}});
   EXPECT_FALSE(Judge(seen, state, kNow, &first.token).active);
 }
