@@ -185,8 +185,9 @@ TEST(LoadTest, ShowsWhereAWrongValueStandsTogetherWithTheErrorsOfReading) {
 // The part of a tool without schema of ours: its own JSON schema.
 TEST(LoadTest, ReadsPartsWithoutSchema) {
   Tools tools;
-  SIGNET_ASSERT_OK(LoadYamlList("name: query\ninput_schema: {type: object, required: [id], limit: 3, strict: true, note: \"7\"}", "t",
-                                1 << 16, tools));
+  SIGNET_ASSERT_OK(
+      LoadYamlList("name: query\ninput_schema: {type: object, required: [id], limit: 3, strict: true, note: \"7\"}",
+                   "t", 1 << 16, tools));
   ASSERT_EQ(tools.tools_size(), 1);
   const auto& fields = tools.tools(0).input_schema().fields();
   EXPECT_EQ(fields.at("type").string_value(), "object");

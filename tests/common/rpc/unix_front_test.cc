@@ -419,7 +419,8 @@ TEST_F(UnixFrontTest, RemovesItsOwnSocketFileOnly) {
 }
 
 TEST_F(UnixFrontTest, RestsWhenOutOfDescriptorsAndGoesOnAfterwards) {  // W10: EMFILE must not spin
-  if (testing::kSanitized) GTEST_SKIP() << "NOT RUN under a sanitizer: its check of virtual tables needs descriptors itself";
+  if (testing::kSanitized)
+    GTEST_SKIP() << "NOT RUN under a sanitizer: its check of virtual tables needs descriptors itself";
   Serve(Options());
   int waiting = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   rlimit before;

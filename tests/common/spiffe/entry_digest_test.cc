@@ -15,7 +15,8 @@ TEST(EntryDigestTest, OfNothingIsTheHashOfNothing) {
 }
 
 TEST(EntryDigestTest, DoesNotDependOnTheOrderGiven) {
-  EXPECT_EQ(EntryDigest({{"a", 1, kCreated}, {"b", 2, kCreated}}), EntryDigest({{"b", 2, kCreated}, {"a", 1, kCreated}}));
+  EXPECT_EQ(EntryDigest({{"a", 1, kCreated}, {"b", 2, kCreated}}),
+            EntryDigest({{"b", 2, kCreated}, {"a", 1, kCreated}}));
 }
 
 TEST(EntryDigestTest, ChangesWithEachPartOfAVersion) {

@@ -68,7 +68,8 @@ TEST_F(SqliteDataStoreTest, ADatabaseOfBeforeTheTokenServiceIsBroughtForward) {
   {
     auto db = SqliteConnection::Open(path_, SqliteConnection::Mode::kReadWrite).value();
     SIGNET_ASSERT_OK(db->ExecuteScript(
-        "DROP TABLE identities; DROP TABLE issuers; DROP TABLE resources; DROP TABLE grants; DROP TABLE grant_resources;"
+        "DROP TABLE identities; DROP TABLE issuers; DROP TABLE resources; DROP TABLE grants; DROP TABLE "
+        "grant_resources;"
         "DROP TABLE tasks; DROP TABLE user_rights; DROP TABLE revocations; DROP TABLE once_values;"
         "DROP TABLE refresh_tokens; DROP TABLE audit_records; ALTER TABLE entries DROP COLUMN withdrawn;"
         "PRAGMA user_version = 1"));
