@@ -282,7 +282,7 @@ absl::Status Server::Parts::Listen() {
     addresses.http = http->address();
   }
   if (token != nullptr) {
-    SIGNET_RETURN_IF_ERROR(token->Listen());
+    SIGNET_RETURN_IF_ERROR(token->Listen(*authorizer));
     addresses.token = token->address();
   }
   return absl::OkStatus();

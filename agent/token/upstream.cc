@@ -29,7 +29,22 @@ struct ListDeleter {
   void operator()(curl_slist* list) const { curl_slist_free_all(list); }
 };
 
-// One curl handle, and with it at most one connection: of one SVID, made under one bundle. Used by one thread at a time.
+// The name asked for in the handshake: one that no certificate of a public CA is for (RFC 6761 6.4), so that a server
+// which has such a certificate for other clients shows us its SVID. The connection goes to the host of the URL all the
+// same.
+constexpr char kNameOfSvids[] = "https://spiffe.invalid";
+
+// `url` by that name, and where to go instead: an entry of CURLOPT_CONNECT_TO.
+std::pair<std::string, std::string> ByThatName(const std::string& url) {
+  const size_t authority = url.find("://") + 3, path = std::min(url.find('/', authority), url.size());
+  const std::string where = url.substr(authority, path - authority);
+  const bool has_port =
+      where.find(':', where.find(']') == std::string::npos ? 0 : where.find(']')) != std::string::npos;
+  return {absl::StrCat(kNameOfSvids, url.substr(path)), absl::StrCat("::", where, has_port ? "" : ":443")};
+}
+
+// One curl handle, and with it at most one connection: of one SVID, made under one bundle. Used by one thread at a
+// time.
 class Connection {
  public:
   Connection(const Upstream::Options& options, const std::atomic<bool>& stopping, SvidPtr svid, BundlePtr bundle,
@@ -54,9 +69,15 @@ class Connection {
     char detail[CURL_ERROR_SIZE] = "";
     const std::unique_ptr<curl_slist, ListDeleter> headers = Headers(request);
     if (headers == nullptr) return absl::InternalError("out of memory");
+    const auto [url, dial] = ByThatName(request.url);
+    const std::unique_ptr<curl_slist, ListDeleter> dials(curl_slist_append(nullptr, dial.c_str()));
+    if (dials == nullptr) return absl::InternalError("out of memory");
     Prepare(request, headers.get(), detail);
+    curl_easy_setopt(curl_.get(), CURLOPT_URL, url.c_str());
+    curl_easy_setopt(curl_.get(), CURLOPT_CONNECT_TO, dials.get());
     const CURLcode code = curl_easy_perform(curl_.get());
     curl_easy_setopt(curl_.get(), CURLOPT_HTTPHEADER, nullptr);
+    curl_easy_setopt(curl_.get(), CURLOPT_CONNECT_TO, nullptr);
     curl_easy_setopt(curl_.get(), CURLOPT_ERRORBUFFER, nullptr);
     if (!verdict_.ok()) return absl::UnauthenticatedError(absl::StrCat(request.url, ": ", verdict_.message()));
     if (over_) return absl::FailedPreconditionError(absl::StrCat(request.url, ": the answer is too large"));
@@ -89,7 +110,6 @@ class Connection {
 
   void Prepare(const Upstream::Request& request, curl_slist* headers, char* detail) {
     CURL* curl = curl_.get();
-    curl_easy_setopt(curl, CURLOPT_URL, request.url.c_str());
     curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.form.size()));
     curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request.form.data());
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
@@ -124,8 +144,8 @@ class Connection {
 
   static CURLcode OnTls(CURL*, void* ssl_ctx, void* self) {
     auto& connection = *static_cast<Connection*>(self);
-    const absl::Status ready = crypto::PrepareTlsClient(ssl_ctx, connection.svid_->chain, connection.svid_->key,
-                                                        &connection.judge_);
+    const absl::Status ready =
+        crypto::PrepareTlsClient(ssl_ctx, connection.svid_->chain, connection.svid_->key, &connection.judge_);
     if (ready.ok()) return CURLE_OK;
     connection.verdict_ = ready;
     return CURLE_SSL_CERTPROBLEM;

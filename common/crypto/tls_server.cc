@@ -2,6 +2,7 @@
 
 #include <openssl/ssl.h>
 
+#include <array>
 #include <string>
 #include <utility>
 
@@ -81,7 +82,8 @@ class OpenSslContext final : public TlsServerContext {
 
  private:
   static int OnCertificate(SSL* ssl, void* self) {
-    const auto prepared = static_cast<OpenSslContext*>(self)->Current();
+    const char* const name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+    const auto prepared = static_cast<OpenSslContext*>(self)->Current(name == nullptr ? "" : name);
     if (prepared == nullptr) return 0;
     const int used = SSL_use_cert_and_key(ssl, prepared->leaf.get(), KeyAccess::Get(prepared->identity->key),
                                           prepared->chain.get(), 1);
@@ -101,24 +103,28 @@ class OpenSslContext final : public TlsServerContext {
     return SSL_TLSEXT_ERR_OK;
   }
 
-  std::shared_ptr<const Prepared> Current() {
-    std::shared_ptr<const TlsIdentity> identity = source_();
+  std::shared_ptr<const Prepared> Current(absl::string_view server_name) {
+    std::shared_ptr<const TlsIdentity> identity = source_(server_name);
     if (identity == nullptr) return nullptr;
     MutexLock lock(mutex_);
-    if (prepared_ != nullptr && prepared_->identity == identity) return prepared_;
+    for (const auto& prepared : prepared_) {
+      if (prepared != nullptr && prepared->identity == identity) return prepared;
+    }
     auto prepared = Prepare(std::move(identity));
     if (!prepared.ok()) {
       SIGNET_LOG(error, "the certificate of the HTTPS server cannot be used", {{"error", prepared.status().message()}});
       return nullptr;
     }
-    prepared_ = *std::move(prepared);
-    return prepared_;
+    next_ = (next_ + 1) % prepared_.size();
+    return prepared_[next_] = *std::move(prepared);
   }
 
   const Source source_;
   const SslCtxPtr ctx_;
   Mutex mutex_;
-  std::shared_ptr<const Prepared> prepared_ ABSL_GUARDED_BY(mutex_);
+  // The last ones: a source has one or two to choose from.
+  std::array<std::shared_ptr<const Prepared>, 2> prepared_ ABSL_GUARDED_BY(mutex_);
+  size_t next_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace

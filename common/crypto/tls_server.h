@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "common/crypto/certificate.h"
 #include "common/crypto/key.h"
 
@@ -25,9 +26,9 @@ struct TlsIdentity {
 
 class TlsServerContext {
  public:
-  // Called at each handshake, on its thread; must be quick. Null: the handshake fails. The same pointer again costs
-  // nothing.
-  using Source = std::function<std::shared_ptr<const TlsIdentity>()>;
+  // Called at each handshake, on its thread; must be quick. `server_name` is the name the client asked for (SNI), empty
+  // when it named none. Null: the handshake fails. What was given before is not prepared again.
+  using Source = std::function<std::shared_ptr<const TlsIdentity>(absl::string_view server_name)>;
   static absl::StatusOr<std::unique_ptr<TlsServerContext>> Create(Source source);
   virtual ~TlsServerContext() = default;
 

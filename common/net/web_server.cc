@@ -10,6 +10,8 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
+#include <mutex>
 #include <optional>
 #include <thread>
 
@@ -22,6 +24,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/ssl/context.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -31,6 +34,7 @@
 #include <boost/beast/ssl/ssl_stream.hpp>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -236,6 +240,17 @@ class BeastServer final : public WebServer {
     return absl::OkStatus();
   }
 
+  void Drain(absl::Duration grace) override {
+    asio::post(context_, [this] {
+      draining_ = true;
+      boost::system::error_code ignored;
+      listener_.cancel(ignored);
+      for (PlainStream* stream : idle_) stream->cancel();
+    });
+    std::unique_lock lock(drain_mutex_);
+    drained_.wait_for(lock, absl::ToChronoMilliseconds(grace), [this] { return connections_ == 0; });
+  }
+
   std::string address() const override { return address_; }
   size_t connections() const override { return connections_; }
   size_t refused() const override { return refused_; }
@@ -254,6 +269,7 @@ class BeastServer final : public WebServer {
   // -------------------------------------------------------------------------------------------------------
   asio::awaitable<void> Accept() {
     for (;;) {
+      if (draining_) co_return;
       const auto [error] = co_await listener_.async_wait(asio::posix::stream_descriptor::wait_read, kToken);
       if (error) co_return;
       bool exhausted = false;
@@ -349,7 +365,10 @@ class BeastServer final : public WebServer {
     } else {
       co_await ServeTls(std::move(plain), peer);
     }
-    --connections_;
+    if (--connections_ == 0) {
+      { const std::lock_guard lock(drain_mutex_); }  // whoever looked before waits by now
+      drained_.notify_all();
+    }
     if (auto it = per_peer_.find(count); it != per_peer_.end() && --it->second == 0) per_peer_.erase(it);
   }
 
@@ -375,8 +394,11 @@ class BeastServer final : public WebServer {
     for (bool first = true;; first = false) {
       // Idle until the first byte, then the header within its time.
       if (buffer.size() == 0) {
+        if (draining_) co_return true;
         lowest.expires_after(Chrono(first ? limits_.header : limits_.idle));
+        idle_.insert(&lowest);
         const auto [error, size] = co_await stream.async_read_some(buffer.prepare(4096), kToken);
+        idle_.erase(&lowest);
         if (error) co_return !IsTimeout(error);
         buffer.commit(size);
       }
@@ -409,7 +431,7 @@ class BeastServer final : public WebServer {
       const unsigned version = parser.get().version();
       Fill(parser, peer, request);
       http::response<http::string_body> response = Wrap(co_await Ask(std::move(request)), version, head);
-      response.keep_alive(keep && response.keep_alive());
+      response.keep_alive(keep && response.keep_alive() && !draining_);
       lowest.expires_after(Chrono(limits_.write));
       const auto [write_error, written] = co_await http::async_write(stream, response, kToken);
       if (write_error) co_return false;
@@ -509,7 +531,12 @@ class BeastServer final : public WebServer {
   const std::shared_ptr<Gate> gate_ = std::make_shared<Gate>();
   std::atomic<size_t> connections_ = 0, refused_ = 0;
 
+  std::mutex drain_mutex_;
+  std::condition_variable drained_;
+
   // Of the server's own thread alone.
+  bool draining_ = false;
+  absl::flat_hash_set<PlainStream*> idle_;  // between two requests
   absl::flat_hash_map<std::string, size_t> per_peer_;
   size_t unlogged_ = 0;
   absl::Time last_log_ = absl::InfinitePast();

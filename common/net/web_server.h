@@ -74,6 +74,9 @@ class WebServer {
   static absl::StatusOr<std::unique_ptr<WebServer>> ListenUnix(rpc::UnixFront::Options socket, Limits limits,
                                                                rpc::UnixFront::OnAccept on_accept, WebHandler handler);
   virtual std::string address() const = 0;  // really bound; of a Unix socket its path
+  // Accepts no more and closes idle connections; requests that came in are answered, and their connections closed.
+  // Returns when none is left, or after `grace`. Not from a handler.
+  virtual void Drain(absl::Duration grace) = 0;
   virtual size_t connections() const = 0;
   virtual size_t refused() const = 0;  // over a limit or refused by on_accept, since the start
 };

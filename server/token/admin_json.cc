@@ -423,7 +423,7 @@ absl::StatusOr<AdminCaller> AdminCallers::Identify(const net::WebRequest& reques
     return absl::UnauthenticatedError("no client certificate: an X.509-SVID is needed");
   }
   std::string pem;
-  for (const crypto::Certificate& certificate : request.client_chain) pem += certificate.Pem();
+  for (size_t i = 1; i < request.client_chain.size(); ++i) pem += request.client_chain[i].Pem();
   const CallerPtr caller = callers_.Identify(request.client_chain.front().Pem(), pem);
   if (caller->kind != Caller::Kind::kTls) {
     return absl::UnauthenticatedError(caller->problem.ok() ? "the certificate is no SVID" : caller->problem.message());

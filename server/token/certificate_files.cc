@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/fs/atomic_file.h"
 #include "common/log/log.h"
@@ -50,6 +51,19 @@ absl::StatusOr<std::unique_ptr<CertificateFiles>> CertificateFiles::Create(std::
 
 CertificateFiles::~CertificateFiles() {
   if (worker_ != nullptr) worker_->Stop();
+}
+
+bool CertificateFiles::Covers(absl::string_view host) const {
+  const auto identity = current_.Get();
+  for (const std::string& name : identity->chain[0].dns_sans()) {
+    if (absl::EqualsIgnoreCase(name, host)) return true;
+    const size_t dot = host.find('.');
+    if (absl::StartsWith(name, "*.") && dot != absl::string_view::npos &&
+        absl::EqualsIgnoreCase(name.substr(1), host.substr(dot))) {
+      return true;
+    }
+  }
+  return false;
 }
 
 absl::Status CertificateFiles::Reload() {

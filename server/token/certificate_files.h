@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "common/concurrency/latest_value.h"
 #include "common/concurrency/worker.h"
 #include "common/crypto/tls_server.h"
@@ -27,6 +28,8 @@ class CertificateFiles {
   ~CertificateFiles();
 
   std::shared_ptr<const crypto::TlsIdentity> Get() const { return current_.Get(); }
+  // Whether the first certificate is for this host name: exactly, or by a leading "*." (RFC 6125 6.4.3).
+  bool Covers(absl::string_view host) const;
   absl::Status Reload();  // now; on error nothing has changed
 
  private:

@@ -8,6 +8,7 @@
 #include "common/fs/atomic_file.h"
 #include "common/log/log.h"
 #include "common/status/macros.h"
+#include "server/token/admin_json.h"
 #include "server/token/alerts.h"
 #include "server/token/audit_log.h"
 #include "server/token/ca_token_signer.h"
@@ -24,6 +25,7 @@ namespace signet::server {
 namespace {
 
 constexpr size_t kMaxJwksBytes = size_t{256} * 1024;
+constexpr absl::Duration kDrain = absl::Seconds(3);
 constexpr absl::Duration kPatience = absl::Seconds(15);  // with answers that are on their way when it stops
 
 absl::StatusOr<std::map<std::string, oauth::Keys>> ReadClients(const TokenServiceOptions& options) {
@@ -116,11 +118,13 @@ struct TokenServer::Parts {
   std::unique_ptr<ClientAuthenticator> clients;
   std::unique_ptr<TokenService> service;
   std::unique_ptr<Administration> administration;
+  std::unique_ptr<AdminCallers> admins;
+  std::unique_ptr<AdminJson> admin_json;
   net::WebHandler endpoints;
   InFlight in_flight;
 
   std::unique_ptr<SvidIdentity> svid;
-  std::unique_ptr<CertificateFiles> files;
+  std::unique_ptr<CertificateFiles> files;  // null: the SVID for everybody; else for who names no host of the files
   std::unique_ptr<net::WebServer> web;
   std::string address;
 };
@@ -181,16 +185,8 @@ absl::Status TokenServer::Parts::Build() {
        .explain = [this](token::v1::ExplainRequest request,
                          auto done) { service->Explain(std::move(request), std::move(done)); },
        .clock = d.clock});
-  endpoints = MakeTokenEndpoints({.issuer = options.issuer,
-                                  .jwt_issuer = d.policy.jwt_issuer,
-                                  .service = *service,
-                                  .signer = *signer,
-                                  .audit = *audit,
-                                  .jwt_svid_keys = [this] { return JwtSvidKeys(); },
-                                  .administration = nullptr});
-  if (options.certificate_path.empty()) {
-    svid = std::make_unique<SvidIdentity>(d.svid.svid());
-  } else {
+  svid = std::make_unique<SvidIdentity>(d.svid.svid());
+  if (!options.certificate_path.empty()) {
     SIGNET_ASSIGN_OR_RETURN(
         files, CertificateFiles::Create(options.certificate_path, options.private_key_path, d.health, d.clock),
         "token_service.certificate");
@@ -221,12 +217,31 @@ Administration& TokenServer::administration() { return *parts_->administration; 
 TokenUpdates& TokenServer::updates() { return *parts_->updates; }
 const std::string& TokenServer::address() const { return parts_->address; }
 
-absl::Status TokenServer::Listen() {
+absl::Status TokenServer::Listen(Authorizer& authorizer) {
   Parts& p = *parts_;
+  p.admins = std::make_unique<AdminCallers>(
+      p.d.policy.trust_domain, [&p](const spiffe::TrustDomain& name) { return p.d.index.FindBundle(name); }, authorizer,
+      *p.clients, p.d.clock);
+  p.admin_json = std::make_unique<AdminJson>(*p.administration);
+  p.endpoints = MakeTokenEndpoints({.issuer = p.options.issuer,
+                                    .jwt_issuer = p.d.policy.jwt_issuer,
+                                    .service = *p.service,
+                                    .signer = *p.signer,
+                                    .audit = *p.audit,
+                                    .jwt_svid_keys = [&p] { return p.JwtSvidKeys(); },
+                                    .administration =
+                                        [&p](net::WebRequest request, net::Respond respond) {
+                                          const absl::StatusOr<AdminCaller> caller = p.admins->Identify(request);
+                                          if (!caller.ok()) return respond(AdminRefusal(caller.status()));
+                                          p.admin_json->Handle(request, *caller, std::move(respond));
+                                        }});
   SIGNET_ASSIGN_OR_RETURN(
       p.web,
       net::WebServer::ListenTls(
-          p.options.listen, {}, [&p] { return p.files != nullptr ? p.files->Get() : p.svid->Get(); },
+          p.options.listen, {},
+          [&p](absl::string_view server_name) {
+            return p.files != nullptr && p.files->Covers(server_name) ? p.files->Get() : p.svid->Get();
+          },
           [&p](net::WebRequest request, net::Respond respond) {
             p.endpoints(std::move(request), [respond = std::move(respond), token = InFlight::Token(p.in_flight)](
                                                 net::WebResponse response) mutable { respond(std::move(response)); });
@@ -242,6 +257,7 @@ absl::Status TokenServer::ReloadCertificate() {
 
 void TokenServer::Stop() {
   Parts& p = *parts_;
+  if (p.web != nullptr) p.web->Drain(kDrain);  // answers that are on their way still leave
   p.web.reset();
   if (!p.in_flight.WaitForNone(kPatience)) {
     SIGNET_LOG(error, "requests to the token service were not answered before its end", {});

@@ -51,7 +51,8 @@ class TokenServer {
   Administration& administration();
   TokenUpdates& updates();  // for agents
 
-  absl::Status Listen();
+  // `authorizer` judges administrators and must outlive the listener.
+  absl::Status Listen(Authorizer& authorizer);
   const std::string& address() const;  // ADDRESS:PORT really bound
   absl::Status ReloadCertificate();    // from its files; nothing to do with an SVID
   void Stop();                         // idempotent

@@ -37,7 +37,8 @@ class TokenTest(unittest.TestCase):
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.issuer = f"https://localhost:{self.port}"
-        self.system = System(BIN, self.folder.name, self.token_service())
+        self.front = self.path / "workload/token.sock"
+        self.system = System(BIN, self.folder.name, self.token_service(), f"token_service: {{socket: {self.front}}}")
         self.addCleanup(self.system.stop)
         self.system.start()
         self.cacert = self.system.bundle
@@ -161,6 +162,13 @@ class TokenTest(unittest.TestCase):
         form = dict(certificate=False, client_id=None, token_binding=None, client_assertion=token,
                     client_assertion_type="urn:ietf:params:oauth:client-assertion-type:jwt-spiffe")
         self.client_credentials(401, **form)
+
+    def test_the_agents_front_needs_no_certificate_at_all(self):
+        done = subprocess.run(["curl", "-sS", "--unix-socket", self.front, "http://localhost/oauth2/token",
+                               "-d", "grant_type=client_credentials", "--data-urlencode", f"resource={RESOURCE}"],
+                              capture_output=True, text=True, timeout=60)
+        answer = json.loads(done.stdout)
+        self.assertEqual((answer.get("token_type"), answer.get("scope")), ("DPoP", "orders:read"), answer)
 
     def test_documents(self):
         metadata = json.loads(self.curl("/.well-known/oauth-authorization-server", certificate=False)[2])

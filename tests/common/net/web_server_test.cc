@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include <gmock/gmock.h>
@@ -79,6 +80,7 @@ class RawClient {
     int max_version = 0;
     std::string alpn;  // wire form
     SSL_SESSION* session = nullptr;
+    std::string server_name;
   };
   bool StartTls(const Tls& tls) {
     ctx_ = SSL_CTX_new(TLS_client_method());
@@ -100,6 +102,7 @@ class RawClient {
       SSL_set_alpn_protos(ssl_, reinterpret_cast<const unsigned char*>(tls.alpn.data()),
                           static_cast<unsigned>(tls.alpn.size()));
     }
+    if (!tls.server_name.empty()) SSL_set_tlsext_host_name(ssl_, tls.server_name.c_str());
     if (tls.session != nullptr) SSL_set_session(ssl_, tls.session);
     SSL_set_fd(ssl_, fd_);
     return SSL_connect(ssl_) == 1;
@@ -193,8 +196,9 @@ class WebServerTest : public ::testing::Test {
     Show(SelfSigned(LeafTemplate("spiffe://td/server/1", absl::Now())));
     auto server = WebServer::ListenTls(
         "127.0.0.1:0", limits,
-        [this] {
+        [this](absl::string_view server_name) {
           const std::lock_guard lock(mutex_);
+          asked_for_ = std::string(server_name);
           return shown_;
         },
         std::move(handler));
@@ -219,6 +223,7 @@ class WebServerTest : public ::testing::Test {
   TempDir dir_;
   std::mutex mutex_;
   std::shared_ptr<const WebCertificate> shown_;
+  std::string asked_for_;
   std::unique_ptr<WebServer> server_;
 };
 
@@ -462,6 +467,29 @@ TEST_F(WebServerTest, TakesAnswersFromOtherThreadsLateNeverOrAfterTheEnd) {
   EXPECT_NE(access(dir_.file("web.sock").c_str(), F_OK), 0);
 }
 
+TEST_F(WebServerTest, DrainAnswersWhatCameInAndClosesTheRest) {
+  std::mutex mutex;
+  std::optional<Respond> kept;
+  SIGNET_ASSERT_OK(ListenUnix([&](WebRequest, Respond respond) {
+    const std::lock_guard lock(mutex);
+    kept = std::move(respond);
+  }));
+  RawClient idle = Unix(), busy = Unix();
+  ASSERT_TRUE(busy.Send(Get("/")));
+  for (bool there = false; !there; absl::SleepFor(absl::Milliseconds(1))) {
+    const std::lock_guard lock(mutex);
+    there = kept.has_value();
+  }
+  std::thread drain([this] { server_->Drain(absl::Seconds(20)); });
+  EXPECT_EQ(idle.Receive(), "");
+  WebResponse response;
+  response.body = "late but there";
+  (*kept)(std::move(response));
+  EXPECT_THAT(busy.ReceiveAnswer(), AllOf(HasSubstr("Connection: close"), EndsWith("late but there")));
+  drain.join();
+  EXPECT_EQ(server_->connections(), 0u);
+}
+
 TEST_F(WebServerTest, HandsTheClientsChainUpUnverified) {
   SIGNET_ASSERT_OK(ListenTls(Echo));
   for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
@@ -511,6 +539,16 @@ TEST_F(WebServerTest, ShowsANewCertificateOnTheNextConnection) {
   EXPECT_FALSE(none.StartTls({}));
 }
 
+TEST_F(WebServerTest, TellsTheSourceWhatNameWasAskedFor) {
+  SIGNET_ASSERT_OK(ListenTls(Echo));
+  RawClient::Tls tls;
+  tls.server_name = "id.example.org";
+  RawClient named = Tls(tls);
+  EXPECT_EQ(asked_for_, "id.example.org");
+  RawClient unnamed = Tls();
+  EXPECT_EQ(asked_for_, "");
+}
+
 TEST_F(WebServerTest, ResumesNoSession) {
   SIGNET_ASSERT_OK(ListenTls(Echo));
   for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
@@ -541,7 +579,7 @@ TEST_F(WebServerTest, SpeaksHttp11ByAlpnAlone) {
 }
 
 TEST_F(WebServerTest, NamesAnAddressItCannotListenOn) {
-  const auto source = [] { return std::shared_ptr<const WebCertificate>(); };
+  const auto source = [](absl::string_view) { return std::shared_ptr<const WebCertificate>(); };
   EXPECT_THAT(WebServer::ListenTls("localhost:1", {}, source, Echo).status(),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("localhost:1")));
   SIGNET_ASSERT_OK(ListenTls(Echo));
