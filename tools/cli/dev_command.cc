@@ -161,6 +161,7 @@ class DevSystem {
                      "\nadmin_socket: ", folder_.file("agent/admin.sock"), "\nhttp: {listen: 127.0.0.1:0}\n",
                      "bootstrap: {trust_bundle_path: ", folder_.file("bundle.pem"), "}\n",
                      "node_attestor: {join_token: {token_file: ", folder_.file("agent/token"), "}}\n",
+                     "token_service: {socket: ", TokenSocket(), "}\n",
                      "workload_attestors: {unix: {discover_path: true}}\n")));
     SIGNET_ASSIGN_OR_RETURN(const std::string program, Sibling("signet-agent"));
     SIGNET_ASSIGN_OR_RETURN(Child child,
@@ -181,7 +182,7 @@ class DevSystem {
     const std::string signet = own.ok() ? *own : "signet";
     Facts facts;
     facts.Add("server", absl::StrCat(server_address_, ", pid ", server_->pid(), ", log ", ServerLog()));
-    facts.Add("tokens", absl::StrCat(issuer_, "; curl --cacert ", folder_.file("bundle.pem")));
+    facts.Add("tokens", absl::StrCat(issuer_, ", and for workloads ", TokenSocket()));
     facts.Add("agent", absl::StrCat(agent_id_, ", pid ", agent_->pid(), ", log ", AgentLog()));
     context_.out << "trust domain " << flags_.trust_domain << " under " << folder_.path() << ", ready in "
                  << absl::FormatDuration(absl::Trunc(took, absl::Milliseconds(10))) << "\n";
@@ -231,6 +232,7 @@ class DevSystem {
 
   std::string AdminSocket() const { return folder_.file("server/admin.sock"); }
   std::string WorkloadSocket() const { return folder_.file("workload/api.sock"); }
+  std::string TokenSocket() const { return folder_.file("workload/token.sock"); }
   std::string ServerLog() const { return folder_.file("server.log"); }
   std::string AgentLog() const { return folder_.file("agent.log"); }
 
