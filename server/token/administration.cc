@@ -91,7 +91,7 @@ class StoreAdministration final : public Administration {
     auto waiting = std::make_shared<absl::AnyInvocable<void(absl::Status)>>(std::move(done));
     const bool posted = executor_.Post([this, &handler, name = std::string(rpc), caller, &request, response, waiting] {
       absl::Status status = handler.run(caller, request, *response);
-      if (handler.writes) status = Audited(name, caller, request, std::move(status));
+      if (handler.writes) status = Audited(name, caller, request, *response, std::move(status));
       (*waiting)(std::move(status));
     });
     if (!posted) (*waiting)(absl::ResourceExhaustedError("too many administrative calls wait: retry later"));
@@ -152,7 +152,8 @@ class StoreAdministration final : public Administration {
     return absl::OkStatus();
   }
 
-  absl::Status Audited(const std::string& rpc, const AdminCaller& caller, const Message& request, absl::Status status);
+  absl::Status Audited(const std::string& rpc, const AdminCaller& caller, const Message& request,
+                       const Message& response, absl::Status status);
   absl::Status CheckPrincipal(const AdminCaller& caller, const std::string& grant) const;
   absl::Status Stop(RevokeChange change) const;
 
@@ -203,6 +204,13 @@ class StoreAdministration final : public Administration {
 // --- audit, principals
 // ------------------------------------------------------------------------------------------------
 
+// A refused request may hold anything; a character stays whole.
+std::string Short(const std::string& text) {
+  size_t size = std::min<size_t>(text.size(), 512);
+  while (size < text.size() && size > 0 && (static_cast<unsigned char>(text[size]) & 0xc0) == 0x80) --size;
+  return text.substr(0, size);
+}
+
 // What the call was about, by the field that holds a key.
 std::string TargetOf(const Message& request) {
   const google::protobuf::Descriptor& type = *request.GetDescriptor();
@@ -210,22 +218,34 @@ std::string TargetOf(const Message& request) {
     const google::protobuf::FieldDescriptor* field = type.FindFieldByName(name);
     if (field == nullptr || field->type() != google::protobuf::FieldDescriptor::TYPE_STRING) continue;
     std::string text = request.GetReflection()->GetString(request, field);
-    if (!text.empty()) return text.substr(0, 512);
+    if (!text.empty()) return Short(text);
   }
   return "";
 }
 
 absl::Status StoreAdministration::Audited(const std::string& rpc, const AdminCaller& caller, const Message& request,
-                                          absl::Status status) {
+                                          const Message& response, absl::Status status) {
+  // The record as stored knows its key even when the server made it.
+  std::string target = status.ok() ? TargetOf(response) : "";
+  if (target.empty()) target = TargetOf(request);
   boost::json::object record{{"event", "administration"},
                              {"call", rpc},
                              {"who", boost::json::object{{"client", caller.name}}},
-                             {"target", TargetOf(request)},
+                             {"target", target},
                              {"outcome", status.ok() ? "done" : "refused"}};
-  if (const auto* revoked = dynamic_cast<const token::v1::RevokeRequest*>(&request)) record["kind"] = revoked->kind();
+  if (const auto* revoked = dynamic_cast<const token::v1::RevokeRequest*>(&request)) {
+    record["kind"] = Short(revoked->kind());
+    record["reason"] = Short(revoked->reason());
+  }
   if (const auto* moved = dynamic_cast<const token::v1::SetIdentityStateRequest*>(&request)) {
-    record["state"] = moved->state();
-    record["reason"] = moved->reason();
+    record["state"] = Short(moved->state());
+    record["reason"] = Short(moved->reason());
+  }
+  const token::v1::User* user = nullptr;
+  if (const auto* grant = dynamic_cast<const token::v1::Grant*>(&request)) user = &grant->user();
+  if (const auto* rights = dynamic_cast<const token::v1::UserRights*>(&request)) user = &rights->user();
+  if (user != nullptr) {  // T7: a user is always both
+    record["for"] = boost::json::object{{"issuer", Short(user->issuer())}, {"user", Short(user->subject())}};
   }
   if (!status.ok()) record["error"] = absl::StatusCodeToString(status.code());
   const absl::Status audited =

@@ -392,6 +392,26 @@ TEST_F(AdministrationTest, AGrantKeepsToItsAudiencesAndItsTime) {
   EXPECT_EQ(stored.text_hash(), oauth::Hash("May it?"));
 }
 
+TEST_F(AdministrationTest, T7TheAuditNamesWhatWasMadeByWhomAndForWhichUser) {
+  const std::string grant = World();
+  const AuditRecord last = kit_.store->LastAudit("s1").value();
+  const boost::json::object body = boost::json::parse(last.body).get_object();
+  EXPECT_EQ(body.at("call"), "CreateGrant");
+  EXPECT_EQ(body.at("target"), boost::json::string(grant));  // although the server made it
+  EXPECT_EQ(body.at("who"), boost::json::parse(R"({"client": "local uid 0"})"));
+  EXPECT_EQ(body.at("for"), boost::json::parse(absl::StrCat(R"({"issuer": ")", kIdp, R"(", "user": "alice"})")));
+}
+
+TEST_F(AdministrationTest, ARefusedRequestFillsTheAuditOnlySoFar) {
+  v1::RevokeRequest request;
+  request.set_kind("none");
+  request.set_reason("a");
+  for (int i = 0; i < 100'000; ++i) request.mutable_reason()->append("\xc3\xa9");
+  EXPECT_THAT(Call<v1::Revocation>("Revoke", request), StatusIs(kInvalid));
+  EXPECT_LT(kit_.store->LastAudit("s1").value().body.size(), 2048u);
+  EXPECT_TRUE(Call<v1::VerifyAuditResponse>("VerifyAudit", v1::VerifyAuditRequest()).value().proven());
+}
+
 TEST_F(AdministrationTest, T8TasksAreMadeByAdministratorsAndPrincipalsNeverByTheAgent) {
   const std::string grant = World();
   const AdminCaller principal{kConsole, false}, stranger{"spiffe://example.org/other", false},
