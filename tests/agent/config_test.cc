@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "absl/strings/str_cat.h"
 #include "common/config/load.h"
 #include "tests/testing/status_matchers.h"
 
@@ -88,6 +89,28 @@ node_attestor: {join_token: {token: t}}
 key_manager: {memory: {}}
 )"));
   EXPECT_THAT(options.warnings, SizeIs(3));
+}
+
+constexpr char kBase[] = "trust_domain: example.org\nserver_address: s.example.org:8081\n";
+
+TEST(AgentConfigTest, TheTokenFrontIsOffUntilItIsNamed) {
+  EXPECT_FALSE(Parse(kBase)->token_front.has_value());
+  SIGNET_ASSERT_OK_AND_ASSIGN(const AgentOptions options, Parse(absl::StrCat(kBase, "token_service: {}")));
+  ASSERT_TRUE(options.token_front.has_value());
+  EXPECT_EQ(options.token_front->socket, "/run/signet/workload/token.sock");
+  EXPECT_EQ(options.token_front->server_id.string(), "spiffe://example.org/spire/server");
+  EXPECT_EQ(options.token_front->server_url, "");
+  EXPECT_EQ(options.token_front->offline_grace, absl::ZeroDuration());  // T4
+}
+
+TEST(AgentConfigTest, T4T6TheTokenFrontIsBounded) {
+  for (const char* front :
+       {"{offline_grace: 31s}", "{server_url: 'http://id.example.org'}", "{server_spiffe_id: 'spiffe://other.org/x'}",
+        "{server_spiffe_id: nonsense}", "{socket: /run/signet/workload/api.sock}"}) {
+    EXPECT_THAT(Parse(absl::StrCat(kBase, "token_service: ", front)),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("token_service")))
+        << front;
+  }
 }
 
 }  // namespace

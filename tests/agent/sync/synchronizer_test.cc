@@ -47,11 +47,16 @@ class Life {
         store({folder, Td()}, clock),
         identity(store, Stored(), clock),
         sealed(SealedCache::Open(folder, Td(), clock).value()),
+        pushed(clock),
         synchronizer({Td(), cache, server, identity, attestor, sealed.get(), clock, metrics, health,
                       [first_trust] { return first_trust; },
                       [this](absl::Status why) {
                         std::lock_guard lock(mutex);
                         fatal = std::move(why);
+                      },
+                      &pushed, [this](const std::string& head) {
+                        std::lock_guard lock(mutex);
+                        heads.push_back(head);
                       }}) {}
 
   StoredAgent Stored() {
@@ -86,6 +91,8 @@ class Life {
   std::unique_ptr<SealedCache> sealed;
   std::mutex mutex;
   std::optional<absl::Status> fatal;
+  std::vector<std::string> heads;
+  PushedTokens pushed;
   Synchronizer synchronizer;
 };
 
@@ -441,6 +448,59 @@ TEST_F(SynchronizerTest, ServerWithoutPushIsPolled) {
   AdvanceUntil("created", absl::Seconds(1), [&] { return Shown() == std::vector<std::string>{"a", "b"}; });
   server_->Remove("a");
   AdvanceUntil("removed", absl::Seconds(1), [&] { return Shown() == std::vector<std::string>{"b"}; });
+}
+
+// --- what is pushed of access tokens
+// ---------------------------------------------------------------------------------
+
+SyncMessage Tokens(TokenUpdate update) {
+  SyncMessage message;
+  message.kind = SyncMessage::Kind::kTokens;
+  message.seq = update.seq;
+  message.tokens = std::move(update);
+  return message;
+}
+
+TEST_F(SynchronizerTest, T4TheTokenStateIsAskedForOnceAWorkloadAsks) {
+  Begin();
+  server_->Await([](const auto& calls) { return calls.interests == std::vector<bool>{false}; });
+  life_->pushed.Want();
+  server_->Await([](const auto& calls) { return calls.interests == std::vector<bool>{false, true}; });
+  server_->SetAway(true);  // the next stream asks at once
+  server_->SetAway(false);
+  AdvanceUntil("asked again", absl::Seconds(1),
+               [&] { return server_->calls().interests == std::vector<bool>{false, true, true}; });
+}
+
+TEST_F(SynchronizerTest, T4BeatsAndTokenStateReachTheReadersAndAreNotAcknowledged) {
+  server_->Put(EntryOf("a", {"unix:uid:1"}));
+  Begin();
+  server_->Await([](const auto& calls) { return calls.last_ack > 0; });
+  const uint64_t acknowledged = server_->calls().last_ack;
+  server_->Push(Tokens({.whole = true, .complete = true, .seq = 1000, .issuer = "https://id.example.org"}));
+  Eventually("told", [&] { return life_->pushed.Get().seq == 1000; });
+  SyncMessage beat;
+  beat.kind = SyncMessage::Kind::kHeartbeat;
+  beat.seq = 1001;
+  clock_.Advance(absl::Seconds(5));
+  server_->Push(beat);
+  Eventually("told", [&] { return life_->pushed.Get().seq == 1001; });
+  EXPECT_EQ(life_->pushed.Get().heartbeat_age, absl::ZeroDuration());
+  EXPECT_EQ(server_->calls().last_ack, acknowledged);
+}
+
+TEST_F(SynchronizerTest, T10TheLatestAuditHeadIsKept) {
+  server_->Put(EntryOf("a", {"unix:uid:1"}));
+  Begin();
+  server_->Await([](const auto& calls) { return calls.last_ack > 0; });
+  SyncMessage head;
+  head.kind = SyncMessage::Kind::kAuditHead;
+  head.audit_head = "a.b.c";
+  server_->Push(head);
+  Eventually("told", [&] {
+    std::lock_guard lock(life_->mutex);
+    return life_->heads == std::vector<std::string>{"a.b.c"};
+  });
 }
 
 }  // namespace
