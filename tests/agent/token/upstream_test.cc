@@ -38,7 +38,12 @@ class UpstreamTest : public ::testing::Test {
         std::make_shared<const net::WebCertificate>(net::WebCertificate{held.svid->chain, held.svid->key});
     server_.reset();
     server_ = *net::WebServer::ListenTls(
-        "127.0.0.1:0", {}, [identity] { return identity; },
+        "127.0.0.1:0", {},
+        [this, identity](absl::string_view server_name) {
+          MutexLock lock(mutex_);
+          asked_for_ = std::string(server_name);
+          return identity;
+        },
         [this](net::WebRequest request, net::Respond respond) {
           {
             MutexLock lock(mutex_);
@@ -73,6 +78,7 @@ class UpstreamTest : public ::testing::Test {
   Mutex mutex_;
   std::set<std::string> peers_ ABSL_GUARDED_BY(mutex_);
   net::WebRequest last_;
+  std::string asked_for_;
   std::string body_ = "{}";
   std::unique_ptr<net::WebServer> server_;
   std::unique_ptr<Upstream> upstream_;
@@ -91,6 +97,7 @@ TEST_F(UpstreamTest, ShowsTheWorkloadsSvidAndPassesWhatOAuthNeeds) {
   EXPECT_EQ(last_.client_chain[0], held.svid->leaf());
   EXPECT_EQ(last_.body, "a=b");
   EXPECT_EQ(*last_.Header("dpop"), "proof");
+  EXPECT_EQ(asked_for_, "spiffe.invalid");  // of a server with a public certificate too, the SVID is wanted
   EXPECT_EQ(*last_.Header("content-type"), "application/x-www-form-urlencoded");
 }
 
