@@ -7,14 +7,16 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <map>
+#include <random>
 
 #include "common/failpoint/failpoint.h"
 #include "common/fs/atomic_file.h"
 #include "common/telemetry/metrics.h"
 #include "tests/agent/sync/agent_kit.h"
 #include "tests/fakes/fake_clock.h"
+#include "tests/testing/memory_dir.h"
 #include "tests/testing/status_matchers.h"
-#include "tests/testing/temp_dir.h"
 
 namespace signet::agent {
 namespace {
@@ -92,7 +94,7 @@ class SealedCacheTest : public ::testing::Test {
     return count;
   }
 
-  testing::TempDir dir_;
+  testing::MemoryDir dir_;
   fakes::FakeClock clock_;
   TestAuthority authority_{clock_.Now()};
   telemetry::Metrics registry_;
@@ -513,6 +515,60 @@ TEST_F(SealedCacheTest, WhatCouldNotBeReadIsNotMixedWithWhatIsNew) {  // a clock
   clock_.StepWall(absl::Minutes(30));
   SIGNET_ASSERT_OK_AND_ASSIGN(const SealedState state, Open()->Load());
   EXPECT_THAT(SvidIds(state), ElementsAre("new"));
+}
+
+// After any history, and a kill at any moment of it, a restart holds what memory held.
+TEST_F(SealedCacheTest, RandomHistoriesComeBackAsTheyWere) {  // I8, F3
+  std::minstd_rand random(7);
+  auto cache = OpenAndLoad();
+  const auto serials = [](const CacheSnapshot& snapshot) {
+    std::map<std::string, std::string> found;
+    for (const HeldSvid& held : snapshot.svids) found[held.entry->id] = held.svid->leaf().serial();
+    return found;
+  };
+  int revision = 0;
+  for (int step = 0; step < 400; ++step) {
+    const std::string id(1, static_cast<char>('a' + random() % 5));
+    const auto publish = [&] { Publish(*cache, id); };
+    const auto withdraw = [&] { Withdraw(*cache, id); };
+    const auto change = [&] {
+      if (memory_.FindEntry(id) == nullptr) return;
+      spiffe::Entry entry = EntryOf(id, {"unix:uid:1"});
+      if (random() % 2 == 0) entry.spiffe_id = IdOf("/another");
+      entry.revision = ++revision;
+      memory_.Apply({.upserts = {entry}});
+      SIGNET_ASSERT_OK(cache->Withdraw({.entries = {entry}}));
+    };
+    switch (random() % 8) {
+      case 0:
+        withdraw();
+        break;
+      case 1:
+        change();
+        break;
+      case 2:
+        SIGNET_ASSERT_OK(cache->Write([&] {
+          SealedState state{.snapshot = memory_.Snapshot()};
+          random() % 2 == 0 ? publish() : withdraw();  // meanwhile
+          return state;
+        }));
+        break;
+      case 3: {  // a crash between the two files
+        const absl::StatusOr<std::string> records = fs::ReadFile(dir_.file("cache.changes"), 1 << 20);
+        SIGNET_ASSERT_OK(cache->Write([&] { return SealedState{.snapshot = memory_.Snapshot()}; }));
+        if (records.ok()) OverwriteFast("cache.changes", *records);
+        cache = OpenAndLoad();
+        break;
+      }
+      case 4:
+        cache = OpenAndLoad();
+        break;
+      default:
+        publish();
+    }
+    SIGNET_ASSERT_OK_AND_ASSIGN(const SealedState state, Open()->Load());
+    ASSERT_EQ(serials(state.snapshot), serials(memory_.Snapshot())) << "step " << step;
+  }
 }
 
 TEST_F(SealedCacheTest, NothingIsRecordedAfterTheEnd) {

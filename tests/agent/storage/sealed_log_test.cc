@@ -9,8 +9,8 @@
 #include "absl/strings/str_cat.h"
 #include "common/failpoint/failpoint.h"
 #include "common/fs/atomic_file.h"
+#include "tests/testing/memory_dir.h"
 #include "tests/testing/status_matchers.h"
-#include "tests/testing/temp_dir.h"
 
 namespace signet::agent {
 namespace {
@@ -37,7 +37,7 @@ class SealedLogTest : public ::testing::Test {
     for (int i = 0; i < records; ++i) SIGNET_ASSERT_OK(log.Append(absl::StrCat("record ", i)));
   }
 
-  testing::TempDir dir_;
+  testing::MemoryDir dir_;
 };
 
 TEST_F(SealedLogTest, GivesBackWhatWasAppended) {
