@@ -1,5 +1,7 @@
 #include "common/net/http_post.h"
 
+#include <arpa/inet.h>
+
 #include <memory>
 
 #include <curl/curl.h>
@@ -33,7 +35,10 @@ absl::Status CheckPostUrl(const std::string& url) {
   const std::unique_ptr<char, Deleter<curl_free>> own_scheme(scheme), own_host(host);
   if (!read) return absl::InvalidArgumentError(absl::StrCat(url, ": no URL"));
   const absl::string_view name = host;
-  const bool loopback = name == "[::1]" || name == "::1" || absl::StartsWith(name, "127.");
+  in_addr literal{};
+  const bool v4_loopback =
+      inet_pton(AF_INET, std::string(name).c_str(), &literal) == 1 && (ntohl(literal.s_addr) >> 24) == 127;
+  const bool loopback = name == "[::1]" || v4_loopback;
   if (absl::EqualsIgnoreCase(scheme, "https") || (absl::EqualsIgnoreCase(scheme, "http") && loopback)) {
     return absl::OkStatus();
   }

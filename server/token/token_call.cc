@@ -64,7 +64,8 @@ bool Admit(const TokenServiceDeps& deps, const TokenCallPtr& call) {
   call->audit["net"] = AuditNet(call->request.peer);
   call->proven.x5t_s256 = call->client.x5t_s256;
 
-  if (!call->request.dpop.empty()) {
+  // Elsewhere the proof of a presentation is a parameter; a header there proves nothing that is asked for.
+  if (!call->request.dpop.empty() && call->event == kTokenEvent) {
     const absl::StatusOr<oauth::DpopProof> proof =
         oauth::VerifyDpop(call->request.dpop, "POST", deps.token_endpoint, "", call->now);
     if (!proof.ok()) {

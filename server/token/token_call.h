@@ -19,11 +19,13 @@
 
 namespace signet::server {
 
+inline constexpr char kTokenEvent[] = "token";  // at the token endpoint
+
 struct TokenCall {
   TokenRequest request;
   AnswerDone done;
   absl::Time now;
-  std::string event;       // of its audit record: "token", "introspect", "revoke"
+  std::string event;       // of its audit record: kTokenEvent, "introspect", "revoke"
   std::string grant_type;  // as asked
   Client client;
   // Single-use values of this request: used up by the answer, also by a refusal.

@@ -13,7 +13,7 @@ class OAuthTokenService final : public TokenService {
   explicit OAuthTokenService(TokenServiceDeps deps) : deps_(std::move(deps)) {}
 
   void Token(TokenRequest request, AnswerDone done) override {
-    TokenCallPtr call = Begin("token", std::move(request), std::move(done));
+    TokenCallPtr call = Begin(kTokenEvent, std::move(request), std::move(done));
     call->grant_type = call->request.Get("grant_type");
     if (!Admit(deps_, call)) return;
     if (call->client.method == ClientAuthMethod::kJwtSvid && call->proven.jkt.empty()) {
