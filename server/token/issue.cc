@@ -16,8 +16,10 @@
 namespace signet::server {
 namespace {
 
-constexpr size_t kFewReceiptBytes = 1536;  // inside a token without a look at its size
-constexpr size_t kJwsOverhead = 256;       // header, signature, dots
+// Receipts stand in a token of at most kMaxTokenBytes: so many bytes of them without a look at the rest, never more than so
+// many.
+constexpr size_t kFewReceiptBytes = 1536, kMostReceiptBytes = 3584;
+constexpr size_t kJwsOverhead = 256;  // header, signature, dots
 
 // Whether the token, signed, would pass its limit.
 bool TooLarge(const oauth::AccessToken& token) {
@@ -75,7 +77,7 @@ absl::StatusOr<std::string> AddReceipt(const TokenServiceDeps& deps, const Grant
   }
   token.context.receipt_hash = oauth::ReceiptHash(*receipt);
   if (inside) token.receipts.push_back(*receipt);
-  if (!inside || (bytes > kFewReceiptBytes && TooLarge(token))) {  // by reference
+  if (!inside || bytes > kMostReceiptBytes || (bytes > kFewReceiptBytes && TooLarge(token))) {  // by reference
     token.receipts.clear();
     token.receipts_uri = absl::StrCat(deps.issuer, "/v1/chains/", token.txn);
   }
