@@ -13,10 +13,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "common/concurrency/executor.h"
-#include "common/json/json.h"
 #include "common/status/macros.h"
+#include "server/token/admin_audit.h"
 #include "server/token/admin_input.h"
 #include "server/token/admin_wire.h"
+#include "server/token/chain_lines.h"
 
 namespace signet::server {
 namespace {
@@ -26,7 +27,7 @@ using google::protobuf::Message;
 using oauth::EntityKind;
 
 constexpr absl::Duration kPatience = absl::Seconds(5);
-constexpr size_t kMaxAuditPage = 1000, kAuditPage = 100, kMaxHops = 256, kMaxAuditBytes = 256 * 1024;
+constexpr size_t kMaxAuditPage = 1000, kAuditPage = 100;
 
 // What a completion is given: calls here run on threads that may wait.
 template <typename T, typename Start>
@@ -204,50 +205,9 @@ class StoreAdministration final : public Administration {
 // --- audit, principals
 // ------------------------------------------------------------------------------------------------
 
-// A refused request may hold anything; a character stays whole.
-std::string Short(const std::string& text) {
-  size_t size = std::min<size_t>(text.size(), 512);
-  while (size < text.size() && size > 0 && (static_cast<unsigned char>(text[size]) & 0xc0) == 0x80) --size;
-  return text.substr(0, size);
-}
-
-// What the call was about, by the field that holds a key.
-std::string TargetOf(const Message& request) {
-  const google::protobuf::Descriptor& type = *request.GetDescriptor();
-  for (const char* name : {"spiffe_id", "url", "uri", "id", "entity", "grant", "identity"}) {
-    const google::protobuf::FieldDescriptor* field = type.FindFieldByName(name);
-    if (field == nullptr || field->type() != google::protobuf::FieldDescriptor::TYPE_STRING) continue;
-    std::string text = request.GetReflection()->GetString(request, field);
-    if (!text.empty()) return Short(text);
-  }
-  return "";
-}
-
 absl::Status StoreAdministration::Audited(const std::string& rpc, const AdminCaller& caller, const Message& request,
                                           const Message& response, absl::Status status) {
-  // The record as stored knows its key even when the server made it.
-  std::string target = status.ok() ? TargetOf(response) : "";
-  if (target.empty()) target = TargetOf(request);
-  boost::json::object record{{"event", "administration"},
-                             {"call", rpc},
-                             {"who", boost::json::object{{"client", caller.name}}},
-                             {"target", target},
-                             {"outcome", status.ok() ? "done" : "refused"}};
-  if (const auto* revoked = dynamic_cast<const token::v1::RevokeRequest*>(&request)) {
-    record["kind"] = Short(revoked->kind());
-    record["reason"] = Short(revoked->reason());
-  }
-  if (const auto* moved = dynamic_cast<const token::v1::SetIdentityStateRequest*>(&request)) {
-    record["state"] = Short(moved->state());
-    record["reason"] = Short(moved->reason());
-  }
-  const token::v1::User* user = nullptr;
-  if (const auto* grant = dynamic_cast<const token::v1::Grant*>(&request)) user = &grant->user();
-  if (const auto* rights = dynamic_cast<const token::v1::UserRights*>(&request)) user = &rights->user();
-  if (user != nullptr) {  // T7: a user is always both
-    record["for"] = boost::json::object{{"issuer", Short(user->issuer())}, {"user", Short(user->subject())}};
-  }
-  if (!status.ok()) record["error"] = absl::StatusCodeToString(status.code());
+  boost::json::object record = AdminAuditRecord(rpc, caller, request, response, status);
   const absl::Status audited =
       AwaitStatus([&](auto done) { d_.audit.Append(std::move(record), Consume{}, std::move(done)); });
   if (status.ok() && !audited.ok()) {
@@ -515,60 +475,15 @@ absl::Status StoreAdministration::ListRevocations(const AdminCaller&, const toke
 // --- chains, audit, alerts
 // --------------------------------------------------------------------------------------------
 
-// The receipt that an audit record holds; empty: none.
-std::string ReceiptOf(const AuditRecord& record) {
-  const absl::StatusOr<boost::json::value> body = json::Parse(record.body, kMaxAuditBytes);
-  if (!body.ok() || !body->is_object()) return "";
-  const boost::json::value* receipt = body->get_object().if_contains("receipt");
-  if (receipt == nullptr || !receipt->is_string()) return "";
-  return std::string(receipt->get_string().data(), receipt->get_string().size());
-}
-
-struct Hop {
-  std::string jws, hash;
-  oauth::Receipt receipt;
-};
-
-// The hops that lead to the one with this hash, first hop first; empty: there is none.
-std::vector<Hop> PathTo(const std::vector<Hop>& hops, std::string hash) {
-  std::vector<Hop> path;
-  while (!hash.empty() && path.size() < kMaxHops) {
-    const auto it = std::find_if(hops.begin(), hops.end(), [&](const Hop& hop) { return hop.hash == hash; });
-    if (it == hops.end()) return {};
-    path.push_back(*it);
-    hash = it->receipt.previous;
-  }
-  std::reverse(path.begin(), path.end());
-  return path;
-}
-
-bool IsOneLine(const std::vector<Hop>& hops) {
-  for (size_t i = 0; i < hops.size(); ++i) {
-    if (hops[i].receipt.previous != (i == 0 ? "" : hops[i - 1].hash)) return false;
-  }
-  return true;
-}
-
 // `id` is a txn, or TXN/HASH for the line that ends at one receipt: a token names its last one.
 absl::Status StoreAdministration::GetChain(const AdminCaller&, const token::v1::GetRequest& in, token::v1::Chain& out) {
   const std::pair<std::string, std::string> id = absl::StrSplit(in.id(), absl::MaxSplits('/', 1));
   if (id.first.empty()) return Missing("id");
   SIGNET_ASSIGN_OR_RETURN(const std::vector<AuditRecord> records, d_.store.ReadAuditOfChain(id.first, kMaxAuditPage));
-  std::vector<Hop> hops;
   out.set_txn(id.first);
-  for (const AuditRecord& record : records) {
-    Hop hop;
-    hop.jws = ReceiptOf(record);
-    if (hop.jws.empty()) continue;
-    absl::StatusOr<oauth::Receipt> receipt = oauth::VerifyReceipt(hop.jws, *d_.signer.receipt_keys());
-    if (!receipt.ok()) {
-      out.set_problem(absl::StrCat("audit record ", record.epoch, "/", record.seq, ": ", receipt.status().message()));
-      continue;
-    }
-    hop.hash = oauth::ReceiptHash(hop.jws);
-    hop.receipt = *std::move(receipt);
-    hops.push_back(std::move(hop));
-  }
+  std::string problem;
+  std::vector<Hop> hops = HopsOf(records, *d_.signer.receipt_keys(), problem);
+  out.set_problem(problem);
   if (hops.empty() && out.problem().empty()) {
     return absl::NotFoundError(absl::StrCat("no receipt of chain \"", absl::CEscape(id.first), "\" is on record"));
   }
