@@ -16,7 +16,8 @@ constexpr uint64_t kAnyPosition = std::numeric_limits<uint64_t>::max();
 
 PushedTokens::View PushedTokens::Get() const {
   MutexLock lock(mutex_);
-  return {state_, seq_, clock_.Steady() - beat_, issuer_, introspection_endpoint_};
+  // While a machine is suspended its steady clock stands still, and the wall clock jumps when it wakes.
+  return {state_, seq_, std::max(clock_.Steady() - beat_, clock_.Now() - beat_at_), issuer_, introspection_endpoint_};
 }
 
 void PushedTokens::Want() {
@@ -95,6 +96,7 @@ void PushedTokens::Apply(TokenUpdate update) {
   if (whole) {
     caught_up_ = true;
     beat_ = clock_.Steady();
+    beat_at_ = clock_.Now();
   }
 }
 
@@ -103,6 +105,7 @@ void PushedTokens::Beat(uint64_t seq) {
   if (!caught_up_) return;
   seq_ = std::max(seq_, seq);
   beat_ = clock_.Steady();
+  beat_at_ = clock_.Now();
 }
 
 }  // namespace signet::agent

@@ -42,7 +42,7 @@ class PushedTokens {
     // The last whole one; null: none yet, or it was truncated. Compare a token's `rev` with `seq`, not with state->seq.
     std::shared_ptr<const oauth::TokenState> state;
     uint64_t seq = 0;  // position up to which `state` is complete
-    absl::Duration heartbeat_age = absl::InfiniteDuration();
+    absl::Duration heartbeat_age = absl::InfiniteDuration();  // by the clock that says more: a pause stops one of them
     std::string issuer, introspection_endpoint;      // empty: not told yet
   };
   View Get() const;
@@ -72,6 +72,7 @@ class PushedTokens {
   std::shared_ptr<const oauth::TokenState> state_ ABSL_GUARDED_BY(mutex_);
   uint64_t seq_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Duration beat_ ABSL_GUARDED_BY(mutex_) = -absl::InfiniteDuration();  // steady
+  absl::Time beat_at_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
   std::string issuer_ ABSL_GUARDED_BY(mutex_), introspection_endpoint_ ABSL_GUARDED_BY(mutex_);
   // Of the sync worker alone.
   std::optional<oauth::TokenState> staged_;  // a whole state on its way

@@ -99,7 +99,6 @@ void TokenFront::Handle(net::WebRequest request, net::Respond respond) {
   if (request.method != "POST") return respond(OAuthRefusal(405, "invalid_request", "only POST"));
   net::Form form;
   if (std::optional<net::WebResponse> refused = ReadForm(request, form)) return respond(*std::move(refused));
-  deps_.pushed.Want();
   (this->*serve)(std::move(request), std::move(form), std::move(respond));
 }
 
@@ -157,6 +156,9 @@ class TokenFront::TokenCall : public std::enable_shared_from_this<TokenCall> {
   }
 
   void OnAnswer(absl::StatusOr<Upstream::Answer> answer) {
+    if (answer.ok() && !absl::StartsWith(answer->content_type, "application/json")) {
+      answer = absl::UnavailableError(absl::StrCat("status ", answer->status, " without JSON: something in between?"));
+    }
     if (!answer.ok()) {
       SIGNET_LOG(warn, "the token service could not be asked",
                  {{"spiffe_id", caller_.entry->spiffe_id.string()}, {"error", answer.status().message()}});
@@ -271,6 +273,7 @@ class TokenFront::IntrospectCall : public std::enable_shared_from_this<Introspec
   void OnCaller(absl::StatusOr<TokenCaller> caller) {
     if (!caller.ok()) return respond_(CallerRefusal(caller.status()));
     caller_ = *std::move(caller);
+    deps_.pushed.Want();  // asked for by a workload of this node: from now on the server pushes
     presentation_ = {.caller = caller_.entry->spiffe_id.string(),
                      .token = FieldOf(form_, "token"),
                      .peer_x5t_s256 = FieldOf(form_, "peer_x5t#S256"),

@@ -30,6 +30,7 @@ absl::StatusOr<std::unique_ptr<TokenSocket>> TokenSocket::Create(Options options
   const rpc::UnixFront::Options socket = {.path = options.path, .max_connections_per_uid = options.connections_per_uid};
   net::WebServer::Limits limits;
   limits.max_connections_per_peer = options.connections_per_uid;
+  limits.max_connections = 4 * options.connections_per_uid;  // no user alone keeps the others out
   rpc::UnixFront::OnAccept on_accept = PinAtAccept(deps.pinner, deps.metrics);
   std::unique_ptr<TokenSocket> made(new TokenSocket(std::move(options), std::move(deps)));
   SIGNET_ASSIGN_OR_RETURN(made->server_,

@@ -219,8 +219,17 @@ class CurlUpstream final : public Upstream {
   ~CurlUpstream() override { stopping_ = true; }
 
   void Post(Request request, Done done) override {
+    const std::string entry_id = request.entry_id;
+    if (!Enter(entry_id)) {
+      return done(absl::ResourceExhaustedError("too many requests of this workload are under way: try again later"));
+    }
     auto held = std::make_shared<Done>(std::move(done));
-    if (!executor_.Post([this, request = std::move(request), held] { (*held)(Run(request)); })) {
+    if (!executor_.Post([this, request = std::move(request), held] {
+          absl::StatusOr<Answer> answer = Run(request);
+          Leave(request.entry_id);
+          (*held)(std::move(answer));
+        })) {
+      Leave(entry_id);
       (*held)(absl::ResourceExhaustedError("too many requests to the token service are under way: try again later"));
     }
   }
@@ -251,6 +260,19 @@ class CurlUpstream final : public Upstream {
     absl::StatusOr<Answer> answer = connection->Post(request);
     Give(request, std::move(connection), answer.ok());
     return answer;
+  }
+
+  bool Enter(const std::string& entry_id) {
+    MutexLock lock(mutex_);
+    size_t& count = under_way_[entry_id];
+    if (count >= options_.per_entry_limit) return false;
+    ++count;
+    return true;
+  }
+  void Leave(const std::string& entry_id) {
+    MutexLock lock(mutex_);
+    const auto count = under_way_.find(entry_id);
+    if (count != under_way_.end() && --count->second == 0) under_way_.erase(count);
   }
 
   std::unique_ptr<Connection> Take(const Request& request, const BundlePtr& bundle) {
@@ -305,6 +327,7 @@ class CurlUpstream final : public Upstream {
   std::atomic<bool> stopping_ = false;
   Mutex mutex_;
   std::map<std::string, Pool> pools_ ABSL_GUARDED_BY(mutex_);  // by entry id
+  std::map<std::string, size_t> under_way_ ABSL_GUARDED_BY(mutex_);  // by entry id
   size_t idle_ ABSL_GUARDED_BY(mutex_) = 0;
   Executor executor_;  // last: its threads use the above
 };

@@ -72,6 +72,15 @@ TEST_F(IntrospectionTest, T4NothingIsAnsweredWithoutAHeartbeatYoungerThanTwoSeco
   EXPECT_THAT(Local(Claims()), IsActive());
 }
 
+TEST_F(IntrospectionTest, T4APausedMachineWakesWithAStaleState) {
+  CatchUp();
+  clock_.StepWall(absl::Seconds(2));  // the steady clock stood still
+  EXPECT_EQ(Local(Claims()), std::nullopt);
+  pushed_.Beat(10);
+  clock_.StepWall(-absl::Seconds(30));
+  EXPECT_THAT(Local(Claims()), IsActive());
+}
+
 TEST_F(IntrospectionTest, T4BeatsOfANewStreamCountOnlyOnceItHasBroughtTheState) {
   CatchUp();
   clock_.Advance(absl::Seconds(2));

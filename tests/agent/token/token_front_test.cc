@@ -278,9 +278,16 @@ TEST_F(TokenFrontTest, PassesTheServersRefusalOn) {
   EXPECT_THAT(Token(), Refused(400, "invalid_scope"));
 }
 
+TEST_F(TokenFrontTest, WhatIsNoJsonIsNoAnswerOfATokenService) {
+  upstream_.answers = {Upstream::Answer{200, "text/html", "<html>access_token</html>", {}}};
+  const net::WebResponse answer = Token();
+  EXPECT_THAT(answer, Refused(503, "temporarily_unavailable"));
+  EXPECT_THAT(answer.body, Not(HasSubstr("html")));
+}
+
 TEST_F(TokenFrontTest, SaysThatTheServerIsAwayWithoutSayingMore) {
   upstream_.answers = {absl::UnavailableError("https://id.example.org: connection refused")};
-  const net::WebResponse answer = Token();
+  net::WebResponse answer = Token();
   EXPECT_THAT(answer, Refused(503, "temporarily_unavailable"));
   EXPECT_THAT(answer.body, Not(HasSubstr("refused")));
   EXPECT_THAT(answer.headers, Contains(Pair("Retry-After", "1")));
@@ -387,8 +394,9 @@ TEST_F(TokenFrontTest, T4AProcessThatServesNothingLearnsNothing) {
 TEST_F(TokenFrontTest, TellsTheServerThatItIsAsked) {
   EXPECT_FALSE(pushed_.wanted());
   EXPECT_EQ(Ask("/livez", {}, {}, "GET").status, 200);
-  EXPECT_FALSE(pushed_.wanted());
   Token();
+  EXPECT_FALSE(pushed_.wanted()) << "a token takes no state";
+  Ask("/oauth2/introspect", {{"token", "x"}});
   EXPECT_TRUE(pushed_.wanted());
 }
 

@@ -4,8 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <future>
 #include <set>
+#include <vector>
 
 #include "common/net/web_server.h"
 #include "tests/agent/sync/agent_kit.h"
@@ -49,6 +51,7 @@ class UpstreamTest : public ::testing::Test {
             MutexLock lock(mutex_);
             peers_.insert(request.peer);
             last_ = request;
+            if (hold_) return held_.push_back(std::move(respond));
           }
           net::WebResponse answer;
           answer.status = 400;
@@ -80,6 +83,8 @@ class UpstreamTest : public ::testing::Test {
   net::WebRequest last_;
   std::string asked_for_;
   std::string body_ = "{}";
+  bool hold_ = false;
+  std::vector<net::Respond> held_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<net::WebServer> server_;
   std::unique_ptr<Upstream> upstream_;
 };
@@ -146,6 +151,34 @@ TEST_F(UpstreamTest, ConnectionsThatIdledAreNotUsedAgain) {
   upstream_->CloseIdle();
   ASSERT_TRUE(Post(held).ok());
   EXPECT_EQ(connections(), 2u);
+}
+
+TEST_F(UpstreamTest, OneEntryDoesNotStarveTheOthers) {
+  upstream_ = Upstream::Create({.server_id = IdOf(kServerPath), .threads = 2, .per_entry_limit = 2},
+                               [this] { return bundle_; }, clock_);
+  {
+    MutexLock lock(mutex_);
+    hold_ = true;
+  }
+  const HeldSvid greedy = Svid("greedy");
+  const std::string url = "https://" + server_->address() + "/oauth2/token";
+  std::atomic<int> answered = 0;
+  for (int i = 0; i < 2; ++i) {
+    upstream_->Post({url, "", "", greedy.entry->id, greedy.svid}, [&](auto) { ++answered; });
+  }
+  absl::Status third;
+  upstream_->Post({url, "", "", greedy.entry->id, greedy.svid}, [&](auto answer) { third = answer.status(); });
+  EXPECT_THAT(third, StatusIs(absl::StatusCode::kResourceExhausted));
+  while (true) {
+    MutexLock lock(mutex_);
+    if (held_.size() < 2) continue;
+    hold_ = false;
+    for (net::Respond& respond : held_) respond({});
+    held_.clear();
+    break;
+  }
+  upstream_.reset();  // waits for both
+  EXPECT_EQ(answered, 2);
 }
 
 TEST_F(UpstreamTest, SaysWhenNobodyIsThere) {
