@@ -106,6 +106,18 @@ std::shared_ptr<const std::string> TokenUpdates::head() const {
   return head_;
 }
 
+std::shared_ptr<const std::vector<oauth::Revocation>> TokenUpdates::Revocations() const {
+  std::shared_ptr<const oauth::RevocationSet> now = registry_.revocations();
+  MutexLock lock(mutex_);
+  std::shared_ptr<const std::vector<oauth::Revocation>> listed = listed_.lock();
+  if (listed == nullptr || listed_of_ != now) {
+    listed = std::make_shared<const std::vector<oauth::Revocation>>(now->All());
+    listed_ = listed;
+    listed_of_ = std::move(now);
+  }
+  return listed;
+}
+
 std::unique_ptr<TokenUpdates::Subscription> TokenUpdates::Subscribe(OnNote on_note) {
   auto subscriber = std::make_shared<Subscriber>();
   {
@@ -206,18 +218,18 @@ void WaitingTokens::StartWhole() {
   sending_ = std::make_unique<Whole>();
   sending_->base = updates_->position();  // before the look: what is seen is of this position or a later one
   sending_->resources = updates_->registry().Resources();
-  sending_->revocations = updates_->registry().revocations()->All();
+  sending_->revocations = updates_->Revocations();
   resources_.clear();
   revocations_.clear();
   keys_ = false;
-  told_revocations_ = sending_->revocations.size();
+  told_revocations_ = sending_->revocations->size();
 }
 
 bool WaitingTokens::NextOfWhole(size_t max_bytes, v1::ServerMessage& message) {
   v1::TokenState& state = *message.mutable_token_state();
   const TokenUpdates::Options& options = updates_->options();
   truncated_ = sending_->resources.size() > options.max_resources ||
-               (!sending_->begun && sending_->revocations.size() > options.max_revocations);
+               sending_->revocations->size() > options.max_revocations;
   if (!sending_->begun && !truncated_) {
     sending_->begun = true;
     state.set_whole(true);
@@ -226,11 +238,12 @@ bool WaitingTokens::NextOfWhole(size_t max_bytes, v1::ServerMessage& message) {
     ToWire(*updates_->keys(), state);
   }
   size_t bytes = 0;
-  while (!truncated_ && !sending_->revocations.empty() && bytes < max_bytes) {
+  const std::vector<oauth::Revocation>& revocations = *sending_->revocations;
+  size_t& next = sending_->next_revocation;
+  for (; !truncated_ && next < revocations.size() && bytes < max_bytes; ++next) {
     v1::TokenRevocation& wire = *state.add_revocations();
-    ToWire(sending_->revocations.back(), wire);
+    ToWire(revocations[next], wire);
     bytes += wire.ByteSizeLong() + 8;
-    sending_->revocations.pop_back();
   }
   while (!truncated_ && !sending_->resources.empty() && bytes < max_bytes) {
     const auto resource = std::move(sending_->resources.back());
@@ -251,7 +264,7 @@ bool WaitingTokens::NextOfWhole(size_t max_bytes, v1::ServerMessage& message) {
     revocations_.clear();
     return true;
   }
-  if (sending_->revocations.empty() && sending_->resources.empty()) {
+  if (next == revocations.size() && sending_->resources.empty()) {
     state.set_complete(true);
     message.set_seq(sending_->base);
     sending_.reset();

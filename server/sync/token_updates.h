@@ -59,6 +59,8 @@ class TokenUpdates {
   const TokenRegistry& registry() const { return registry_; }
   std::shared_ptr<const oauth::Keys> keys() const { return signer_.token_keys(); }
   std::shared_ptr<const std::string> head() const;  // null: none yet
+  // All of now, listed once for all streams that are told a whole state at the same time.
+  std::shared_ptr<const std::vector<oauth::Revocation>> Revocations() const;
 
  private:
   struct Subscriber;
@@ -73,6 +75,8 @@ class TokenUpdates {
   std::shared_ptr<const oauth::Keys> told_keys_;  // of the beating thread alone
   mutable Mutex mutex_;
   std::shared_ptr<const std::string> head_ ABSL_GUARDED_BY(mutex_);
+  mutable std::shared_ptr<const oauth::RevocationSet> listed_of_ ABSL_GUARDED_BY(mutex_);
+  mutable std::weak_ptr<const std::vector<oauth::Revocation>> listed_ ABSL_GUARDED_BY(mutex_);
   absl::btree_map<uint64_t, std::shared_ptr<Subscriber>> subscribers_ ABSL_GUARDED_BY(mutex_);
   uint64_t last_id_ ABSL_GUARDED_BY(mutex_) = 0;
   size_t interested_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -113,7 +117,8 @@ class WaitingTokens {
     uint64_t base = 0;
     bool begun = false;
     std::vector<std::shared_ptr<const ResourceRecord>> resources;
-    std::vector<oauth::Revocation> revocations;
+    std::shared_ptr<const std::vector<oauth::Revocation>> revocations;
+    size_t next_revocation = 0;
   };
   std::unique_ptr<Whole> sending_;
 };
