@@ -1,4 +1,5 @@
 // `signet chain`: who passed authority to whom, and the proof of it that needs no server.
+#include "absl/strings/str_join.h"
 #include "common/fs/atomic_file.h"
 #include "common/oauth/chain_file.h"
 #include "tools/cli/record_verbs.h"
@@ -89,7 +90,24 @@ absl::Status Show(Context& context, const std::string& txn) {
   SIGNET_ASSIGN_OR_RETURN(const auto stub, ConnectAdministration(context));
   token_v1::Chain chain;
   SIGNET_RETURN_IF_ERROR(Call(*stub, &AdministrationStub::GetChain, ById(txn), chain));
-  return Answer(context, chain);
+  if (context.json()) return PrintJson(context, chain);
+  Table table({"DEPTH", "ACTOR", "AUDIENCE", "UNTIL", "PERMISSIONS"});
+  for (const google::protobuf::Struct& hop : chain.hops()) {
+    const auto text = [&hop](const char* name) {
+      const auto it = hop.fields().find(name);
+      return it == hop.fields().end() ? "" : Safe(it->second.string_value());
+    };
+    const auto depth = hop.fields().find("depth"), bounds = hop.fields().find("bounds");
+    std::vector<std::string> permissions;
+    if (bounds != hop.fields().end()) {
+      for (const auto& bound : bounds->second.list_value().values()) permissions.push_back(Safe(bound.string_value()));
+    }
+    table.Add({absl::StrCat(depth == hop.fields().end() ? 0 : depth->second.number_value()), text("actor"), text("audience"),
+               text("expires_at"), absl::StrJoin(permissions, ", ")});
+  }
+  table.Print(context.out);
+  if (!chain.problem().empty()) context.out << Safe(chain.problem()) << "\n";
+  return absl::OkStatus();
 }
 
 }  // namespace

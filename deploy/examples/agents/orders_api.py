@@ -18,4 +18,4 @@ def handle(body, _token, claims):
     raise identity.Refused(404, {"error": "unknown_tool"})
 
 
-resource.serve(URI, handle)
+resource.serve(URI, handle, offers_tools=True)

@@ -6,7 +6,7 @@ import json
 import identity
 
 
-def serve(uri, handle):
+def serve(uri, handle, offers_tools=False):
     """Answers POST / with handle(body, token, claims). Prints "listening ADDRESS" and does not return."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -14,8 +14,8 @@ def serve(uri, handle):
             body = json.loads(self.rfile.read(min(int(self.headers.get("Content-Length", 0)), 1 << 16)) or b"{}")
             scheme, _, token = self.headers.get("Authorization", "").partition(" ")
             try:
-                claims = identity.introspect(token, self.headers.get("DPoP", ""), "POST", uri, body.get("tool", ""),
-                                             body.get("task", ""))
+                claims = identity.introspect(token, self.headers.get("DPoP", ""), "POST", uri,
+                                             body.get("tool", "") if offers_tools else "", body.get("task", ""))
                 if scheme != "DPoP" or not claims.get("active"):
                     raise identity.Refused(401, {"error": "invalid_token"})
                 status, answer = 200, handle(body, token, claims)
