@@ -260,7 +260,7 @@ class SvidAuthenticator final : public ClientAuthenticator {
     client.id = *claims.subject;
     client.credential = *claims.jwt_id;
     client.issued_at = claims.issued_at.value_or(*claims.expires_at - kMaxAssertionLife);
-    client.identity = d_.registry.FindIdentity(client.id);
+    client.identity = d_.registry.IdentityOf(client.id);  // a client_id below an identity is an instance of it
     if (client.identity != nullptr) client.definition = client.identity->spiffe_id;
     client.once.emplace_back(oauth::Hash(absl::StrCat("private_key_jwt ", client.id, " ", *claims.jwt_id)),
                              *claims.expires_at + absl::Seconds(1));

@@ -43,7 +43,8 @@ void Answer(TokenCall& call, int status, const boost::json::object& body) {
   answer.status = status;
   answer.body = boost::json::serialize(body);
   answer.headers = {{"Cache-Control", "no-store"}, {"Pragma", "no-cache"}};
-  if (status == 401) answer.headers.emplace_back("WWW-Authenticate", "DPoP algs=\"ES256 ES384 RS256 PS256\"");
+  // No WWW-Authenticate with a 401: it is owed to who used an Authorization header (RFC 6749 5.2), which is refused before,
+  // and clients that see a challenge do not read the error.
   call.done(std::move(answer));
 }
 
