@@ -6,7 +6,6 @@
 namespace signet::cli {
 namespace {
 
-using Stub = AdministrationStub;
 
 struct Flags {
   std::string server_id, txn, head, output_file;
@@ -15,25 +14,25 @@ struct Flags {
 };
 
 absl::Status List(Context& context, const Flags& flags) {
-  SIGNET_ASSIGN_OR_RETURN(const auto stub, ConnectAdministration(context));
+  SIGNET_ASSIGN_OR_RETURN(AdministrationClient client, AdministrationClient::Connect(context));
   token_v1::ListAuditRequest request;
   request.set_server_id(flags.server_id);
   request.set_txn(flags.txn);
   request.set_after_seq(flags.after);
   request.set_limit(flags.limit);
   token_v1::ListAuditResponse response;
-  SIGNET_RETURN_IF_ERROR(Call(*stub, &Stub::ListAudit, request, response));
+  SIGNET_RETURN_IF_ERROR(client.Call("ListAudit", request, response));
   if (context.json()) return PrintJson(context, response);
   for (const std::string& record : response.records()) context.out << Safe(record) << "\n";
   return absl::OkStatus();
 }
 
 absl::Status Head(Context& context, const Flags& flags) {
-  SIGNET_ASSIGN_OR_RETURN(const auto stub, ConnectAdministration(context));
+  SIGNET_ASSIGN_OR_RETURN(AdministrationClient client, AdministrationClient::Connect(context));
   token_v1::ListAuditRequest request;
   request.set_limit(1);
   token_v1::ListAuditResponse response;
-  SIGNET_RETURN_IF_ERROR(Call(*stub, &Stub::ListAudit, request, response));
+  SIGNET_RETURN_IF_ERROR(client.Call("ListAudit", request, response));
   if (!flags.output_file.empty()) return fs::WriteFileAtomically(flags.output_file, response.head() + "\n");
   context.out << Safe(response.head()) << "\n";
   return absl::OkStatus();
@@ -47,9 +46,9 @@ absl::Status Verify(Context& context, const Flags& flags) {
     while (!head.empty() && head.back() == '\n') head.pop_back();
     request.set_head(head);
   }
-  SIGNET_ASSIGN_OR_RETURN(const auto stub, ConnectAdministration(context));
+  SIGNET_ASSIGN_OR_RETURN(AdministrationClient client, AdministrationClient::Connect(context));
   token_v1::VerifyAuditResponse response;
-  SIGNET_RETURN_IF_ERROR(Call(*stub, &Stub::VerifyAudit, request, response));
+  SIGNET_RETURN_IF_ERROR(client.Call("VerifyAudit", request, response));
   if (context.json()) {
     SIGNET_RETURN_IF_ERROR(PrintJson(context, response));
   } else {
@@ -62,8 +61,8 @@ absl::Status Verify(Context& context, const Flags& flags) {
 }
 
 absl::Status Alerts(Context& context) {
-  SIGNET_ASSIGN_OR_RETURN(const auto stub, ConnectAdministration(context));
-  SIGNET_ASSIGN_OR_RETURN(const auto all, ListAllRecords<token_v1::ListAlertsResponse>(*stub, &Stub::ListAlerts));
+  SIGNET_ASSIGN_OR_RETURN(AdministrationClient client, AdministrationClient::Connect(context));
+  SIGNET_ASSIGN_OR_RETURN(const auto all, ListAllRecords<token_v1::ListAlertsResponse>(client, "ListAlerts"));
   if (context.json()) return PrintJson(context, all);
   Table table({"AT", "KIND", "IDENTITY", "DETAIL"});
   for (const token_v1::Alert& a : all.alerts()) table.Add({Safe(a.at()), Safe(a.kind()), Safe(a.identity()), Safe(a.detail())});

@@ -87,9 +87,9 @@ absl::Status Verify(Context& context, const Flags& flags) {
 }
 
 absl::Status Show(Context& context, const std::string& txn) {
-  SIGNET_ASSIGN_OR_RETURN(const auto stub, ConnectAdministration(context));
+  SIGNET_ASSIGN_OR_RETURN(AdministrationClient client, AdministrationClient::Connect(context));
   token_v1::Chain chain;
-  SIGNET_RETURN_IF_ERROR(Call(*stub, &AdministrationStub::GetChain, ById(txn), chain));
+  SIGNET_RETURN_IF_ERROR(client.Call("GetChain", ById(txn), chain));
   if (context.json()) return PrintJson(context, chain);
   Table table({"DEPTH", "ACTOR", "AUDIENCE", "UNTIL", "PERMISSIONS"});
   for (const google::protobuf::Struct& hop : chain.hops()) {

@@ -24,9 +24,9 @@ absl::Status Explain(Context& context, Flags& flags) {
     request.set_subject_token(token);
   }
   for (const std::string& scope : flags.scopes) request.add_scopes(scope);
-  SIGNET_ASSIGN_OR_RETURN(const auto stub, ConnectAdministration(context));
+  SIGNET_ASSIGN_OR_RETURN(AdministrationClient client, AdministrationClient::Connect(context));
   token_v1::ExplainResponse response;
-  SIGNET_RETURN_IF_ERROR(Call(*stub, &AdministrationStub::Explain, request, response));
+  SIGNET_RETURN_IF_ERROR(client.Call("Explain", request, response));
   if (context.json()) return PrintJson(context, response);
   for (const token_v1::ExplainResponse::Step& step : response.steps()) {
     context.out << (step.applies() ? "∩ " : "  ") << Safe(step.operand()) << (step.applies() ? "" : " (does not apply)") << "\n";

@@ -8,7 +8,6 @@ namespace {
 
 using token_v1::Grant;
 using token_v1::Task;
-using Stub = AdministrationStub;
 
 struct GrantFlags {
   Grant grant;
@@ -37,19 +36,19 @@ absl::Status CreateGrant(Context& context, GrantFlags& flags) {
   } else {
     SIGNET_RETURN_IF_ERROR(ReadRecords(flags.file, context.in, records));
   }
-  SIGNET_ASSIGN_OR_RETURN(const auto stub, ConnectAdministration(context));
+  SIGNET_ASSIGN_OR_RETURN(AdministrationClient client, AdministrationClient::Connect(context));
   for (Grant grant : records.grants()) {
     SIGNET_RETURN_IF_ERROR(FixEnd(context, "--expires-at", grant.mutable_expires_at()));
     Grant stored;
-    SIGNET_RETURN_IF_ERROR(Call(*stub, &Stub::CreateGrant, grant, stored));
+    SIGNET_RETURN_IF_ERROR(client.Call("CreateGrant", grant, stored));
     SIGNET_RETURN_IF_ERROR(Answer(context, stored));
   }
   return absl::OkStatus();
 }
 
 // Consent is not changed, it is given anew: what is there already stays as it is.
-absl::Status PutGrant(Stub& stub, const Grant& grant, bool exists, Grant& stored) {
-  return exists ? Call(stub, &Stub::GetGrant, ById(grant.id()), stored) : Call(stub, &Stub::CreateGrant, grant, stored);
+absl::Status PutGrant(AdministrationClient& client, const Grant& grant, bool exists, Grant& stored) {
+  return exists ? client.Call("GetGrant", ById(grant.id()), stored) : client.Call("CreateGrant", grant, stored);
 }
 
 struct TaskFlags {
@@ -68,18 +67,18 @@ absl::Status CreateTask(Context& context, TaskFlags& flags) {
   } else {
     SIGNET_RETURN_IF_ERROR(ReadRecords(flags.file, context.in, records));
   }
-  SIGNET_ASSIGN_OR_RETURN(const auto stub, ConnectAdministration(context));
+  SIGNET_ASSIGN_OR_RETURN(AdministrationClient client, AdministrationClient::Connect(context));
   for (Task task : records.tasks()) {
     SIGNET_RETURN_IF_ERROR(FixEnd(context, "--deadline", task.mutable_deadline()));
     Task stored;
-    SIGNET_RETURN_IF_ERROR(Call(*stub, &Stub::CreateTask, task, stored));
+    SIGNET_RETURN_IF_ERROR(client.Call("CreateTask", task, stored));
     SIGNET_RETURN_IF_ERROR(Answer(context, stored));
   }
   return absl::OkStatus();
 }
 
-absl::Status PutTask(Stub& stub, const Task& task, bool exists, Task& stored) {
-  return exists ? Call(stub, &Stub::GetTask, ById(task.id()), stored) : Call(stub, &Stub::CreateTask, task, stored);
+absl::Status PutTask(AdministrationClient& client, const Task& task, bool exists, Task& stored) {
+  return exists ? client.Call("GetTask", ById(task.id()), stored) : client.Call("CreateTask", task, stored);
 }
 
 }  // namespace
@@ -118,9 +117,9 @@ void AddGrantCommands(CLI::App& app, Context& context) {
       "--evidence", [flags](const std::string& v) { flags->grant.set_evidence(v); }, "where the consent is on record");
   create.add_option("--file", flags->file, "YAML or JSON with one grant or many; - reads standard input")->excludes("--user");
   create.callback([&context, flags] { context.action = [&context, flags] { return CreateGrant(context, *flags); }; });
-  AddShowVerb<Grant>(noun, context, "the grant's id", "one grant in full", "signet grant show g-...", &Stub::GetGrant);
+  AddShowVerb<Grant>(noun, context, "the grant's id", "one grant in full", "signet grant show g-...", "GetGrant");
   AddListVerb<token_v1::ListGrantsResponse>(
-      noun, context, "all grants", "signet grant list", &Stub::ListGrants, {"ID", "STATE", "USER", "IDENTITY", "EXPIRES"},
+      noun, context, "all grants", "signet grant list", "ListGrants", {"ID", "STATE", "USER", "IDENTITY", "EXPIRES"},
       [](const token_v1::ListGrantsResponse& all, Table& table) {
         for (const Grant& g : all.grants()) {
           table.Add({Safe(g.id()), Safe(g.state()), Safe(g.user().subject()), Safe(g.identity()), Safe(g.expires_at())});
@@ -128,7 +127,7 @@ void AddGrantCommands(CLI::App& app, Context& context) {
       });
   AddApplyVerb<config::Grants, Grant>(
       noun, context, "create the grants of a file that are not there yet", "signet grant apply --file grants.yaml",
-      &config::Grants::grants, [](const Grant& g) { return g.id(); }, &Stub::GetGrant, &PutGrant);
+      &config::Grants::grants, [](const Grant& g) { return g.id(); }, "GetGrant", &PutGrant);
   auto revoke = std::make_shared<token_v1::RevokeRequest>();
   revoke->set_kind("grant");
   CLI::App& end = AddVerb(noun, context, "revoke", "take the consent back: every token under it dies",
@@ -139,7 +138,7 @@ void AddGrantCommands(CLI::App& app, Context& context) {
   end.add_option_function<std::string>(
       "--reason", [revoke](const std::string& reason) { revoke->set_reason(reason); }, "for the audit");
   end.callback([&context, revoke] {
-    context.action = [&context, revoke] { return CallAndShow<token_v1::Revocation>(context, &Stub::Revoke, *revoke); };
+    context.action = [&context, revoke] { return CallAndShow<token_v1::Revocation>(context, "Revoke", *revoke); };
   });
 }
 
@@ -162,9 +161,9 @@ void AddTaskCommands(CLI::App& app, Context& context) {
   AddList(create, "--allow", flags->authority, absl::StrCat("narrower than the grant: ", kAuthorityHelp));
   create.add_option("--file", flags->file, "YAML or JSON with one task or many; - reads standard input")->excludes("--grant");
   create.callback([&context, flags] { context.action = [&context, flags] { return CreateTask(context, *flags); }; });
-  AddShowVerb<Task>(noun, context, "the task's id", "one task in full", "signet task show task-...", &Stub::GetTask);
+  AddShowVerb<Task>(noun, context, "the task's id", "one task in full", "signet task show task-...", "GetTask");
   AddListVerb<token_v1::ListTasksResponse>(
-      noun, context, "all tasks", "signet task list", &Stub::ListTasks,
+      noun, context, "all tasks", "signet task list", "ListTasks",
       {"ID", "STATE", "GRANT", "CALLS", "DEADLINE", "DESCRIPTION"}, [](const token_v1::ListTasksResponse& all, Table& table) {
         for (const Task& t : all.tasks()) {
           const std::string calls = t.budget() == 0 ? "" : absl::StrCat(t.reserved(), " of ", t.budget());
@@ -173,13 +172,13 @@ void AddTaskCommands(CLI::App& app, Context& context) {
       });
   AddApplyVerb<config::Tasks, Task>(
       noun, context, "open the tasks of a file that are not there yet", "signet task apply --file tasks.yaml",
-      &config::Tasks::tasks, [](const Task& t) { return t.id(); }, &Stub::GetTask, &PutTask);
+      &config::Tasks::tasks, [](const Task& t) { return t.id(); }, "GetTask", &PutTask);
   auto id = std::make_shared<std::string>();
   CLI::App& close = AddVerb(noun, context, "close", "end it: every token of it dies", "signet task close task-...",
                             Target::kServer);
   close.add_option("id,--id", *id, "the task's id")->required();
   close.callback([&context, id] {
-    context.action = [&context, id] { return CallAndShow<Task>(context, &Stub::CloseTask, ById(*id)); };
+    context.action = [&context, id] { return CallAndShow<Task>(context, "CloseTask", ById(*id)); };
   });
 }
 

@@ -6,7 +6,6 @@ namespace signet::cli {
 namespace {
 
 using token_v1::Identity;
-using Stub = AdministrationStub;
 
 struct Flags {
   Identity identity;
@@ -28,18 +27,18 @@ absl::Status Create(Context& context, Flags& flags, const std::string& file) {
   } else {
     SIGNET_RETURN_IF_ERROR(ReadRecords(file, context.in, records));
   }
-  SIGNET_ASSIGN_OR_RETURN(const auto stub, ConnectAdministration(context));
+  SIGNET_ASSIGN_OR_RETURN(AdministrationClient client, AdministrationClient::Connect(context));
   for (const Identity& identity : records.identities()) {
     Identity stored;
-    SIGNET_RETURN_IF_ERROR(Call(*stub, &Stub::CreateIdentity, identity, stored));
+    SIGNET_RETURN_IF_ERROR(client.Call("CreateIdentity", identity, stored));
     SIGNET_RETURN_IF_ERROR(Answer(context, stored));
   }
   return absl::OkStatus();
 }
 
-absl::Status Put(Stub& stub, const Identity& identity, bool exists, Identity& stored) {
-  return exists ? Call(stub, &Stub::UpdateIdentity, identity, stored)
-                : Call(stub, &Stub::CreateIdentity, identity, stored);
+absl::Status Put(AdministrationClient& client, const Identity& identity, bool exists, Identity& stored) {
+  return exists ? client.Call("UpdateIdentity", identity, stored)
+                : client.Call("CreateIdentity", identity, stored);
 }
 
 void AddStateVerb(CLI::App& noun, Context& context, const std::string& name, const std::string& state,
@@ -55,7 +54,7 @@ void AddStateVerb(CLI::App& noun, Context& context, const std::string& name, con
       "--reason", [request](const std::string& reason) { request->set_reason(reason); }, "for the audit");
   verb.callback([&context, request] {
     context.action = [&context, request] {
-      return CallAndShow<Identity>(context, &Stub::SetIdentityState, *request);
+      return CallAndShow<Identity>(context, "SetIdentityState", *request);
     };
   });
 }
@@ -93,9 +92,9 @@ void AddIdentityCommands(CLI::App& app, Context& context) {
     context.action = [&context, flags, file] { return Create(context, *flags, *file); };
   });
   AddShowVerb<Identity>(noun, context, "the identity's SPIFFE ID", "one identity in full",
-                        "signet identity show spiffe://example.org/agent/orders", &Stub::GetIdentity);
+                        "signet identity show spiffe://example.org/agent/orders", "GetIdentity");
   AddListVerb<token_v1::ListIdentitiesResponse>(
-      noun, context, "all identities, retired ones too", "signet identity list", &Stub::ListIdentities,
+      noun, context, "all identities, retired ones too", "signet identity list", "ListIdentities",
       {"SPIFFE ID", "STATE", "RISK", "OWNER"}, [](const token_v1::ListIdentitiesResponse& all, Table& table) {
         for (const Identity& i : all.identities()) {
           table.Add({Safe(i.spiffe_id()), Safe(i.state()), Safe(i.risk()), Safe(i.owner())});
@@ -104,7 +103,7 @@ void AddIdentityCommands(CLI::App& app, Context& context) {
   AddApplyVerb<config::Identities, Identity>(
       noun, context, "make the identities what a file says: create or update, and show what changed",
       "signet identity apply --file identities.yaml", &config::Identities::identities,
-      [](const Identity& i) { return i.spiffe_id(); }, &Stub::GetIdentity, &Put);
+      [](const Identity& i) { return i.spiffe_id(); }, "GetIdentity", &Put);
   AddStateVerb(noun, context, "activate", "active", "let a draft have tokens");
   AddStateVerb(noun, context, "suspend", "suspended",
                "stop it everywhere at once: no token, its tokens die, its SVIDs are withdrawn");

@@ -7,7 +7,6 @@ namespace signet::cli {
 namespace {
 
 using token_v1::Issuer;
-using Stub = AdministrationStub;
 
 struct Flags {
   Issuer issuer;
@@ -38,17 +37,17 @@ absl::Status Create(Context& context, Flags& flags) {
   } else {
     SIGNET_RETURN_IF_ERROR(ReadRecords(flags.file, context.in, records));
   }
-  SIGNET_ASSIGN_OR_RETURN(const auto stub, ConnectAdministration(context));
+  SIGNET_ASSIGN_OR_RETURN(AdministrationClient client, AdministrationClient::Connect(context));
   for (const Issuer& issuer : records.issuers()) {
     Issuer stored;
-    SIGNET_RETURN_IF_ERROR(Call(*stub, &Stub::PutIssuer, issuer, stored));
+    SIGNET_RETURN_IF_ERROR(client.Call("PutIssuer", issuer, stored));
     SIGNET_RETURN_IF_ERROR(Answer(context, stored));
   }
   return absl::OkStatus();
 }
 
-absl::Status Put(Stub& stub, const Issuer& issuer, bool, Issuer& stored) {
-  return Call(stub, &Stub::PutIssuer, issuer, stored);
+absl::Status Put(AdministrationClient& client, const Issuer& issuer, bool, Issuer& stored) {
+  return client.Call("PutIssuer", issuer, stored);
 }
 
 }  // namespace
@@ -87,9 +86,9 @@ void AddIssuerCommands(CLI::App& app, Context& context) {
   create.add_option("--file", flags->file, "YAML or JSON with one issuer or many; - reads standard input")->excludes("--url");
   create.callback([&context, flags] { context.action = [&context, flags] { return Create(context, *flags); }; });
   AddShowVerb<Issuer>(noun, context, "the issuer's URL", "one issuer in full", "signet issuer show https://idp.example.org",
-                      &Stub::GetIssuer);
+                      "GetIssuer");
   AddListVerb<token_v1::ListIssuersResponse>(
-      noun, context, "all issuers", "signet issuer list", &Stub::ListIssuers, {"URL", "AUDIENCES", "USER CLAIM"},
+      noun, context, "all issuers", "signet issuer list", "ListIssuers", {"URL", "AUDIENCES", "USER CLAIM"},
       [](const token_v1::ListIssuersResponse& all, Table& table) {
         for (const Issuer& i : all.issuers()) {
           table.Add({Safe(i.url()), Safe(absl::StrJoin(i.audiences(), " ")), Safe(i.user_claim())});
@@ -97,14 +96,14 @@ void AddIssuerCommands(CLI::App& app, Context& context) {
       });
   AddApplyVerb<config::Issuers, Issuer>(
       noun, context, "make the issuers what a file says, and show what changed", "signet issuer apply --file issuers.yaml",
-      &config::Issuers::issuers, [](const Issuer& i) { return i.url(); }, &Stub::GetIssuer, &Put);
+      &config::Issuers::issuers, [](const Issuer& i) { return i.url(); }, "GetIssuer", &Put);
   auto id = std::make_shared<std::string>();
   CLI::App& remove = AddVerb(noun, context, "delete", "trust it no longer: its users' tokens start nothing any more",
                              "signet issuer delete https://idp.example.org", Target::kServer);
   remove.add_option("id,--id", *id, "the issuer's URL")->required();
   remove.callback([&context, id] {
     context.action = [&context, id] {
-      return CallAndShow<google::protobuf::Empty>(context, &Stub::DeleteIssuer, ById(*id));
+      return CallAndShow<google::protobuf::Empty>(context, "DeleteIssuer", ById(*id));
     };
   });
 }

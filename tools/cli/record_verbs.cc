@@ -1,7 +1,12 @@
 #include "tools/cli/record_verbs.h"
 
+#include <google/protobuf/descriptor.h>
 #include <google/protobuf/util/json_util.h>
 #include <google/protobuf/util/message_differencer.h>
+
+#include <grpcpp/impl/codegen/client_unary_call.h>
+#include <grpcpp/impl/codegen/proto_utils.h>
+#include <grpcpp/impl/codegen/rpc_method.h>
 
 #include <iterator>
 #include <ostream>
@@ -62,9 +67,24 @@ std::string ValueText(const Message& record, const FieldDescriptor& field, int i
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<AdministrationStub>> ConnectAdministration(const Context& context) {
-  SIGNET_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel, ServerChannel(context));
-  return token_v1::Administration::NewStub(channel);
+absl::StatusOr<AdministrationClient> AdministrationClient::Connect(const Context& context) {
+  SIGNET_ASSIGN_OR_RETURN(std::shared_ptr<grpc::Channel> channel, ServerChannel(context));
+  return AdministrationClient(std::move(channel));
+}
+
+absl::Status AdministrationClient::Call(const std::string& rpc, const Message& request, Message& response) {
+  const google::protobuf::ServiceDescriptor* service =
+      token_v1::GetRequest::descriptor()->file()->FindServiceByName("Administration");
+  const google::protobuf::MethodDescriptor* method = service == nullptr ? nullptr : service->FindMethodByName(rpc);
+  if (method == nullptr || method->input_type() != request.GetDescriptor() || method->output_type() != response.GetDescriptor()) {
+    return absl::InternalError(absl::StrCat("no RPC ", rpc, " from ", request.GetTypeName(), " to ", response.GetTypeName()));
+  }
+  const std::string path = absl::StrCat("/", service->full_name(), "/", rpc);
+  grpc::ClientContext context;
+  SetDeadline(context);
+  return rpc::FromTlsCall(grpc::internal::BlockingUnaryCall<google::protobuf::MessageLite, google::protobuf::MessageLite>(
+      channel_.get(), grpc::internal::RpcMethod(path.c_str(), grpc::internal::RpcMethod::NORMAL_RPC, channel_), &context,
+      request, &response));
 }
 
 absl::StatusOr<token_v1::Authority> ParseAuthority(absl::string_view flag, absl::string_view text) {

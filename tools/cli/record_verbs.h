@@ -14,7 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/status/macros.h"
 #include "config/token_records.pb.h"
-#include "signet/server/token/v1/token.grpc.pb.h"
+#include "signet/server/token/v1/token.pb.h"
 #include "tools/cli/command.h"
 #include "tools/cli/connect.h"
 #include "tools/cli/text.h"
@@ -22,9 +22,18 @@
 namespace signet::cli {
 
 namespace token_v1 = ::signet::server::token::v1;
-using AdministrationStub = token_v1::Administration::Stub;
 
-absl::StatusOr<std::unique_ptr<AdministrationStub>> ConnectAdministration(const Context& context);
+// signet.server.token.v1.Administration, its calls by name: this header stays free of generated gRPC code.
+class AdministrationClient {
+ public:
+  static absl::StatusOr<AdministrationClient> Connect(const Context& context);
+  // kInternal: there is no such RPC with these messages.
+  absl::Status Call(const std::string& rpc, const google::protobuf::Message& request, google::protobuf::Message& response);
+
+ private:
+  explicit AdministrationClient(std::shared_ptr<grpc::Channel> channel) : channel_(std::move(channel)) {}
+  std::shared_ptr<grpc::Channel> channel_;
+};
 
 // "RESOURCE=orders:read,tool:query_orders": scopes, and tools after "tool:". Usage errors name `flag`.
 absl::StatusOr<token_v1::Authority> ParseAuthority(absl::string_view flag, absl::string_view text);
@@ -46,14 +55,14 @@ std::string Changes(const google::protobuf::Message& before, const google::proto
 absl::Status ReadRecords(const std::string& path, std::istream& in, google::protobuf::Message& file);
 
 // All pages into one response.
-template <typename Response, typename Method>
-absl::StatusOr<Response> ListAllRecords(AdministrationStub& stub, Method method) {
+template <typename Response>
+absl::StatusOr<Response> ListAllRecords(AdministrationClient& client, const std::string& rpc) {
   Response all;
   token_v1::ListRequest request;
   request.set_page_size(500);
   for (;;) {
     Response page;
-    SIGNET_RETURN_IF_ERROR(Call(stub, method, request, page));
+    SIGNET_RETURN_IF_ERROR(client.Call(rpc, request, page));
     const std::string next = page.next_page_token();
     page.clear_next_page_token();
     all.MergeFrom(page);
@@ -66,11 +75,11 @@ absl::StatusOr<Response> ListAllRecords(AdministrationStub& stub, Method method)
 absl::Status Answer(Context& context, const google::protobuf::Message& record);
 
 // One call whose answer is a record, shown.
-template <typename Response, typename Method, typename Request>
-absl::Status CallAndShow(Context& context, Method method, const Request& request) {
-  SIGNET_ASSIGN_OR_RETURN(const auto stub, ConnectAdministration(context));
+template <typename Response>
+absl::Status CallAndShow(Context& context, const std::string& rpc, const google::protobuf::Message& request) {
+  SIGNET_ASSIGN_OR_RETURN(AdministrationClient client, AdministrationClient::Connect(context));
   Response response;
-  SIGNET_RETURN_IF_ERROR(Call(*stub, method, request, response));
+  SIGNET_RETURN_IF_ERROR(client.Call(rpc, request, response));
   return Answer(context, response);
 }
 
@@ -81,14 +90,14 @@ inline token_v1::GetRequest ById(const std::string& id) {
 }
 
 // The verbs every noun has. `rows` fills the table of a list.
-template <typename Response, typename Method>
-void AddListVerb(CLI::App& noun, Context& context, const std::string& what, const std::string& example, Method method,
-                 std::vector<std::string> header, std::function<void(const Response&, Table&)> rows) {
+template <typename Response>
+void AddListVerb(CLI::App& noun, Context& context, const std::string& what, const std::string& example,
+                 const std::string& rpc, std::vector<std::string> header, std::function<void(const Response&, Table&)> rows) {
   CLI::App& list = AddVerb(noun, context, "list", what, example, Target::kServer);
-  list.callback([&context, method, header, rows] {
-    context.action = [&context, method, header, rows]() -> absl::Status {
-      SIGNET_ASSIGN_OR_RETURN(const auto stub, ConnectAdministration(context));
-      SIGNET_ASSIGN_OR_RETURN(const Response all, ListAllRecords<Response>(*stub, method));
+  list.callback([&context, rpc, header, rows] {
+    context.action = [&context, rpc, header, rows]() -> absl::Status {
+      SIGNET_ASSIGN_OR_RETURN(AdministrationClient client, AdministrationClient::Connect(context));
+      SIGNET_ASSIGN_OR_RETURN(const Response all, ListAllRecords<Response>(client, rpc));
       if (context.json()) return PrintJson(context, all);
       Table table(header);
       rows(all, table);
@@ -102,30 +111,30 @@ void AddListVerb(CLI::App& noun, Context& context, const std::string& what, cons
   });
 }
 
-template <typename Record, typename Method>
+template <typename Record>
 void AddShowVerb(CLI::App& noun, Context& context, const std::string& key, const std::string& what,
-                 const std::string& example, Method method) {
+                 const std::string& example, const std::string& rpc) {
   auto id = std::make_shared<std::string>();
   CLI::App& show = AddVerb(noun, context, "show", what, example, Target::kServer);
   show.add_option("id,--id", *id, key)->required();
-  show.callback([&context, id, method] {
-    context.action = [&context, id, method] { return CallAndShow<Record>(context, method, ById(*id)); };
+  show.callback([&context, id, rpc] {
+    context.action = [&context, id, rpc] { return CallAndShow<Record>(context, rpc, ById(*id)); };
   });
 }
 
 // `put` of every record of a file, each compared with what `get` had before: "+ key", "~ key" with what changed.
-template <typename Record, typename Get, typename Put>
-absl::Status ApplyRecords(Context& context, AdministrationStub& stub,
+template <typename Record, typename Put>
+absl::Status ApplyRecords(Context& context, AdministrationClient& client,
                           const google::protobuf::RepeatedPtrField<Record>& records,
-                          const std::function<std::string(const Record&)>& key, Get get, Put put) {
+                          const std::function<std::string(const Record&)>& key, const std::string& get, Put put) {
   std::ostream& told = context.json() ? context.err : context.out;
   size_t created = 0, updated = 0;
   for (const Record& record : records) {
     Record before, after;
     absl::Status found = absl::NotFoundError("no key");
-    if (!key(record).empty()) found = Call(stub, get, ById(key(record)), before);
+    if (!key(record).empty()) found = client.Call(get, ById(key(record)), before);
     if (!found.ok() && !absl::IsNotFound(found)) return found;
-    SIGNET_RETURN_IF_ERROR(put(stub, record, found.ok(), after));
+    SIGNET_RETURN_IF_ERROR(put(client, record, found.ok(), after));
     const std::string changes = found.ok() ? Changes(before, after) : "";
     if (!found.ok()) {
       ++created;
@@ -144,10 +153,10 @@ absl::Status ApplyRecords(Context& context, AdministrationStub& stub,
 }
 
 // `apply --file` for a noun.
-template <typename File, typename Record, typename Get, typename Put>
+template <typename File, typename Record, typename Put>
 void AddApplyVerb(CLI::App& noun, Context& context, const std::string& what, const std::string& example,
                   const google::protobuf::RepeatedPtrField<Record>& (File::*items)() const,
-                  std::function<std::string(const Record&)> key, Get get, Put put) {
+                  std::function<std::string(const Record&)> key, const std::string& get, Put put) {
   auto file = std::make_shared<std::string>();
   CLI::App& apply = AddVerb(noun, context, "apply", what, example, Target::kServer);
   apply.add_option("file,--file", *file, "YAML or JSON with one record or many; - reads standard input")->required();
@@ -155,8 +164,8 @@ void AddApplyVerb(CLI::App& noun, Context& context, const std::string& what, con
     context.action = [&context, file, items, key, get, put]() -> absl::Status {
       File records;
       SIGNET_RETURN_IF_ERROR(ReadRecords(*file, context.in, records));
-      SIGNET_ASSIGN_OR_RETURN(const auto stub, ConnectAdministration(context));
-      return ApplyRecords<Record>(context, *stub, (records.*items)(), key, get, put);
+      SIGNET_ASSIGN_OR_RETURN(AdministrationClient client, AdministrationClient::Connect(context));
+      return ApplyRecords<Record>(context, client, (records.*items)(), key, get, put);
     };
   });
 }

@@ -9,7 +9,6 @@ namespace {
 
 using token_v1::Resource;
 using token_v1::Tool;
-using Stub = AdministrationStub;
 
 struct Flags {
   Resource resource;
@@ -36,28 +35,28 @@ absl::Status Create(Context& context, Flags& flags) {
   } else {
     SIGNET_RETURN_IF_ERROR(ReadRecords(flags.file, context.in, records));
   }
-  SIGNET_ASSIGN_OR_RETURN(const auto stub, ConnectAdministration(context));
+  SIGNET_ASSIGN_OR_RETURN(AdministrationClient client, AdministrationClient::Connect(context));
   for (const Resource& resource : records.resources()) {
     Resource stored;
-    SIGNET_RETURN_IF_ERROR(Call(*stub, &Stub::PutResource, resource, stored));
+    SIGNET_RETURN_IF_ERROR(client.Call("PutResource", resource, stored));
     SIGNET_RETURN_IF_ERROR(Answer(context, stored));
   }
   return absl::OkStatus();
 }
 
-absl::Status Put(Stub& stub, const Resource& resource, bool, Resource& stored) {
-  return Call(stub, &Stub::PutResource, resource, stored);
+absl::Status Put(AdministrationClient& client, const Resource& resource, bool, Resource& stored) {
+  return client.Call("PutResource", resource, stored);
 }
 
 // Reads the resource, lets `change` work on its tools, and writes it back.
 template <typename Change>
 absl::Status ChangeTools(Context& context, const std::string& uri, Change change) {
-  SIGNET_ASSIGN_OR_RETURN(const auto stub, ConnectAdministration(context));
+  SIGNET_ASSIGN_OR_RETURN(AdministrationClient client, AdministrationClient::Connect(context));
   Resource resource, stored;
-  SIGNET_RETURN_IF_ERROR(WithNextStep(Call(*stub, &Stub::GetResource, ById(uri), resource),
+  SIGNET_RETURN_IF_ERROR(WithNextStep(client.Call("GetResource", ById(uri), resource),
                                       "signet resource list shows the resources there are"));
   SIGNET_RETURN_IF_ERROR(change(resource));
-  SIGNET_RETURN_IF_ERROR(Call(*stub, &Stub::PutResource, resource, stored));
+  SIGNET_RETURN_IF_ERROR(client.Call("PutResource", resource, stored));
   return Answer(context, stored);
 }
 
@@ -102,9 +101,9 @@ absl::Status RemoveTool(Context& context, const ToolFlags& flags) {
 }
 
 absl::Status ListTools(Context& context, const std::string& uri) {
-  SIGNET_ASSIGN_OR_RETURN(const auto stub, ConnectAdministration(context));
+  SIGNET_ASSIGN_OR_RETURN(AdministrationClient client, AdministrationClient::Connect(context));
   Resource resource;
-  SIGNET_RETURN_IF_ERROR(Call(*stub, &Stub::GetResource, ById(uri), resource));
+  SIGNET_RETURN_IF_ERROR(client.Call("GetResource", ById(uri), resource));
   if (context.json()) {
     config::Tools tools;
     *tools.mutable_tools() = resource.tools();
@@ -154,9 +153,9 @@ void AddResourceCommands(CLI::App& app, Context& context) {
       ->excludes("--uri");
   create.callback([&context, flags] { context.action = [&context, flags] { return Create(context, *flags); }; });
   AddShowVerb<Resource>(noun, context, "the resource's URI", "one resource in full",
-                        "signet resource show https://mcp.example.org/orders", &Stub::GetResource);
+                        "signet resource show https://mcp.example.org/orders", "GetResource");
   AddListVerb<token_v1::ListResourcesResponse>(
-      noun, context, "all resources", "signet resource list", &Stub::ListResources,
+      noun, context, "all resources", "signet resource list", "ListResources",
       {"URI", "TOOLS", "MINIMUM BINDING", "SERVED BY"}, [](const token_v1::ListResourcesResponse& all, Table& table) {
         for (const Resource& r : all.resources()) {
           table.Add({Safe(r.uri()), absl::StrCat(r.tools_size()), Safe(r.minimum_binding()),
@@ -166,14 +165,14 @@ void AddResourceCommands(CLI::App& app, Context& context) {
   AddApplyVerb<config::Resources, Resource>(
       noun, context, "make the resources what a file says, and show what changed",
       "signet resource apply --file resources.yaml", &config::Resources::resources,
-      [](const Resource& r) { return r.uri(); }, &Stub::GetResource, &Put);
+      [](const Resource& r) { return r.uri(); }, "GetResource", &Put);
   auto id = std::make_shared<std::string>();
   CLI::App& remove = AddVerb(noun, context, "delete", "no token for it any more; its URI is never given again",
                              "signet resource delete https://mcp.example.org/orders", Target::kServer);
   remove.add_option("id,--id", *id, "the resource's URI")->required();
   remove.callback([&context, id] {
     context.action = [&context, id] {
-      return CallAndShow<google::protobuf::Empty>(context, &Stub::DeleteResource, ById(*id));
+      return CallAndShow<google::protobuf::Empty>(context, "DeleteResource", ById(*id));
     };
   });
 

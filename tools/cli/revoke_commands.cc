@@ -5,7 +5,6 @@
 namespace signet::cli {
 namespace {
 
-using Stub = AdministrationStub;
 using token_v1::Revocation;
 
 struct Flags {
@@ -15,9 +14,9 @@ struct Flags {
 };
 
 absl::Status List(Context& context) {
-  SIGNET_ASSIGN_OR_RETURN(const auto stub, ConnectAdministration(context));
+  SIGNET_ASSIGN_OR_RETURN(AdministrationClient client, AdministrationClient::Connect(context));
   SIGNET_ASSIGN_OR_RETURN(const auto all,
-                          ListAllRecords<token_v1::ListRevocationsResponse>(*stub, &Stub::ListRevocations));
+                          ListAllRecords<token_v1::ListRevocationsResponse>(client, "ListRevocations"));
   if (context.json()) return PrintJson(context, all);
   Table table({"KIND", "ENTITY", "SINCE", "REINSTATED", "REASON"});
   for (const Revocation& r : all.revocations()) {
@@ -38,7 +37,7 @@ absl::Status Revoke(Context& context, const Flags& flags) {
   request.set_kind(flags.kind);
   request.set_entity(flags.entity);
   request.set_reason(flags.reason);
-  return CallAndShow<Revocation>(context, flags.reinstate ? &Stub::Reinstate : &Stub::Revoke, request);
+  return CallAndShow<Revocation>(context, flags.reinstate ? "Reinstate" : "Revoke", request);
 }
 
 }  // namespace
