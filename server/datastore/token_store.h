@@ -96,9 +96,12 @@ struct AuditAppend {
   std::function<std::string(uint64_t seq, absl::string_view previous)> body;
 };
 
+// Payload of kAlreadyExists from Commit: which of the once-values it was.
+inline constexpr char kUsedBeforeUrl[] = "signet/used-before";
+
 // What minting one token takes, in one transaction with its audit record: all or nothing (T3, T8, T10).
 struct Consume {
-  std::vector<std::pair<std::string, absl::Time>> once;  // used up until then; kAlreadyExists when used before
+  std::vector<std::pair<std::string, absl::Time>> once;  // used up until then; kAlreadyExists, with kUsedBeforeUrl, when used before
   struct Budget {
     std::string task;
     int64_t calls = 0;                              // reserved; kResourceExhausted when fewer are left

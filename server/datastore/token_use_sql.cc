@@ -24,8 +24,10 @@ absl::Status UseOnce(SqliteConnection& db, const std::string& value, absl::Time 
       db.Run("INSERT INTO once_values (value, until_time) VALUES (?1, ?2) ON CONFLICT (value) DO UPDATE SET "
              "until_time = excluded.until_time WHERE until_time <= ?3",
              value, Until(until), EncodeTime(now)));
-  if (db.changed_rows() == 0) return absl::AlreadyExistsError("a value that is good once was used before");
-  return absl::OkStatus();
+  if (db.changed_rows() != 0) return absl::OkStatus();
+  absl::Status used = absl::AlreadyExistsError("a value that is good once was used before");
+  used.SetPayload(kUsedBeforeUrl, absl::Cord(value));
+  return used;
 }
 
 absl::Status SpendRefresh(SqliteConnection& db, const Consume& consume, absl::Time now) {

@@ -29,6 +29,8 @@ constexpr absl::string_view kJwtBearer = "urn:ietf:params:oauth:client-assertion
 constexpr absl::Duration kProofLasts = absl::Minutes(1);  // of a chain; what the end of a root can go unnoticed
 constexpr size_t kMaxProofs = 4096;                       // of a generation
 constexpr absl::Duration kSkew = absl::Seconds(60);       // of private_key_jwt: another's clock
+// Of private_key_jwt: what the clients of the field send (Authlib: an hour). Its jti is good once for as long.
+constexpr absl::Duration kMaxProgramAssertionLife = absl::Hours(1);
 constexpr size_t kMaxJwtId = 256;
 
 absl::Status Refused(absl::string_view why) { return absl::UnauthenticatedError(why); }
@@ -248,8 +250,7 @@ class SvidAuthenticator final : public ClientAuthenticator {
     // The issuer alone: a URL of an endpoint, or one more audience, would let another server use it here.
     if (claims.audience.size() != 1 || claims.audience[0] != d_.issuer) return Refused("aud is not the issuer alone");
     if (!claims.expires_at.has_value() || *claims.expires_at <= now) return Refused("the assertion has expired");
-    if (*claims.expires_at > now + kMaxAssertionLife + kSkew)
-      return Refused("the assertion lives longer than 5 minutes");
+    if (*claims.expires_at > now + kMaxProgramAssertionLife + kSkew) return Refused("the assertion lives longer than 1 hour");
     if (claims.not_before.has_value() && *claims.not_before > now + kSkew) return Refused("not valid yet");
     if (claims.issued_at.has_value() && *claims.issued_at > now + kSkew) return Refused("issued in the future");
     if (!claims.jwt_id.has_value() || claims.jwt_id->empty() || claims.jwt_id->size() > kMaxJwtId) {
@@ -259,7 +260,7 @@ class SvidAuthenticator final : public ClientAuthenticator {
     client.method = ClientAuthMethod::kPrivateKeyJwt;
     client.id = *claims.subject;
     client.credential = *claims.jwt_id;
-    client.issued_at = claims.issued_at.value_or(*claims.expires_at - kMaxAssertionLife);
+    client.issued_at = claims.issued_at.value_or(*claims.expires_at - kMaxProgramAssertionLife);
     client.identity = d_.registry.IdentityOf(client.id);  // a client_id below an identity is an instance of it
     if (client.identity != nullptr) client.definition = client.identity->spiffe_id;
     client.once.emplace_back(oauth::Hash(absl::StrCat("private_key_jwt ", client.id, " ", *claims.jwt_id)),

@@ -84,9 +84,13 @@ bool Admit(const TokenServiceDeps& deps, const TokenCallPtr& call) {
 OAuthError ErrorOfCommit(const TokenCall& call, const absl::Status& status, bool with_budget) {
   const std::string detail(status.message());
   switch (status.code()) {
-    case absl::StatusCode::kAlreadyExists:
-      return call.proven.jkt.empty() ? InvalidClient("the assertion was used before")
-                                     : InvalidProof("the proof was used before");
+    case absl::StatusCode::kAlreadyExists: {
+      const auto used = status.GetPayload(kUsedBeforeUrl);
+      for (const auto& [value, until] : call.client.once) {
+        if (used.has_value() && *used == value) return InvalidClient("the assertion was used before");
+      }
+      return InvalidProof("the proof was used before");
+    }
     case absl::StatusCode::kResourceExhausted:
       if (with_budget) return {400, "access_denied", "the task has no calls left", "budget_exhausted", detail};
       break;

@@ -27,7 +27,10 @@ absl::Status FakeTokenUseStore::Apply(const server::Consume& consume, absl::Time
   if (!fail_next_.ok()) return std::exchange(fail_next_, absl::OkStatus());
   for (const auto& [value, until] : consume.once) {
     const auto found = once_.find(value);
-    if (found != once_.end() && found->second > now) return absl::AlreadyExistsError("used before");
+    if (found == once_.end() || found->second <= now) continue;
+    absl::Status used = absl::AlreadyExistsError("used before");
+    used.SetPayload(server::kUsedBeforeUrl, absl::Cord(value));
+    return used;
   }
   if (consume.spend_refresh.has_value()) {
     const auto found = refresh_.find(*consume.spend_refresh);

@@ -55,8 +55,7 @@ def mtls():
 
 @check("authlib_client_credentials_over_mtls")
 def own():
-    token = mtls().fetch_token(metadata["token_endpoint"], grant_type="client_credentials", resource=BEARER, scope=SCOPE,
-                               client_id=ENV["INTEROP_AGENT_ID"])
+    token = mtls().fetch_token(metadata["token_endpoint"], grant_type="client_credentials", resource=BEARER, scope=SCOPE)
     assert token["token_type"].lower() == "bearer", token["token_type"]
     return token
 
@@ -84,7 +83,7 @@ def console():
 def delegated():
     user = pathlib.Path(ENV["INTEROP_USER_TOKEN_FILE"]).read_text().strip()
     token = mtls().fetch_token(metadata["token_endpoint"], grant_type=EXCHANGE, subject_token=user, subject_token_type=ACCESS_TOKEN,
-                               resource=BEARER, scope=SCOPE, client_id=ENV["INTEROP_AGENT_ID"])
+                               resource=BEARER, scope=SCOPE)
     claims = jwt.decode(token["access_token"], options={"verify_signature": False})
     assert claims["act"]["sub"] == ENV["INTEROP_AGENT_ID"], claims.get("act")
     return token
@@ -92,7 +91,7 @@ def delegated():
 
 def active():
     answer = session(ENV["INTEROP_SERVER_ID"], SERVER, token_endpoint_auth_method="none").introspect_token(
-        metadata["introspection_endpoint"], token=delegated["access_token"], body=f"client_id={ENV['INTEROP_SERVER_ID']}")
+        metadata["introspection_endpoint"], token=delegated["access_token"])
     return answer.json()
 
 
@@ -104,7 +103,7 @@ def introspected():
 
 @check("authlib_revocation")
 def revoked():
-    mtls().revoke_token(metadata["revocation_endpoint"], token=delegated["access_token"], body=f"client_id={ENV['INTEROP_AGENT_ID']}")
+    mtls().revoke_token(metadata["revocation_endpoint"], token=delegated["access_token"])
     assert active() == {"active": False}, active()
 
 

@@ -54,7 +54,8 @@ class ClientAuthTest : public ::testing::Test {
                                      .issuer = kIssuer,
                                      .index = *index_,
                                      .registry = *kit_.registry,
-                                     .clients = {{"program", {{"p1", program_.public_key()}}}}});
+                                     .clients = {{"program", {{"p1", program_.public_key()}}},
+                                                 {kOrders, {{"p1", program_.public_key()}}}}});
   }
 
   // What memory knows: the members as they are.
@@ -400,7 +401,7 @@ TEST_F(ClientAuthTest, D2_1APrivateKeyJwtIsForTheIssuerAloneAndCountsOnce) {
   ExpectRefused(with("jti", ""), "jti");
   ExpectRefused(with("jti", boost::json::string(257, 'j')), "jti");
   ExpectRefused(with("exp", now), "expired");
-  ExpectRefused(with("exp", now + 361), "5 minutes");
+  ExpectRefused(with("exp", now + 3661), "1 hour");
   ExpectRefused(with("nbf", now + 61), "");
   ExpectRefused(with("iat", now + 61), "");
   for (const char* name : {"jti", "exp", "sub", "iss", "aud"}) {
@@ -415,6 +416,14 @@ TEST_F(ClientAuthTest, D2_1APrivateKeyJwtIsForTheIssuerAloneAndCountsOnce) {
   ExpectRefused([&] { return Assert(Sign(ProgramClaims(), "p2", program_), kJwtBearer); }, "kid");
   ExpectRefused([&] { return Assert(Sign(ProgramClaims(), "p1", program_), kJwtBearer, "other"); }, "client_id");
   SIGNET_EXPECT_OK(Assert(Sign(ProgramClaims(), "", program_), kJwtBearer));  // its only key
+}
+
+TEST_F(ClientAuthTest, AConfiguredClientBelowAnIdentityIsAnInstanceOfIt) {
+  boost::json::object claims = ProgramClaims();
+  claims["iss"] = claims["sub"] = kOrders;
+  SIGNET_ASSERT_OK_AND_ASSIGN(const Client client, Program(claims));
+  EXPECT_EQ(client.id, kOrders);
+  EXPECT_EQ(client.definition, "spiffe://example.org/agent/orders");
 }
 
 TEST_F(ClientAuthTest, D2_1APrivateKeyJwtIsNoOtherKindOfJwt) {
