@@ -26,7 +26,12 @@ inline std::vector<Lie> LinkLies() {
       {"other subject token", [](Chain& c) { c.hops[1].subject_token = Hash("jti-9"); }},
       {"other from", [](Chain& c) { c.hops[3].from = kPlannerId; }},
       {"depth skips", [](Chain& c) { c.hops[3].depth = 4; }},
-      {"new actor, same depth", [](Chain& c) { c.hops[3].depth = 2; }},
+      {"new actor, same depth",
+       [](Chain& c) {  // and the token tells the story without it
+         c.hops[3].depth = c.token.context.depth = 2;
+         c.token.actors.erase(c.token.actors.begin());
+         c.token.client_id = c.token.actors[0].subject;
+       }},
       {"max_depth rises", [](Chain& c) { c.hops[2].max_depth = 5; }},
       {"depth over its limit", [](Chain& c) { c.hops[3].max_depth = 2; }},
       {"expiry rises", [](Chain& c) { c.hops[2].expires_at += absl::Seconds(11); }},
@@ -49,6 +54,7 @@ inline std::vector<Lie> LinkLies() {
 // Between the last receipt and the token.
 inline std::vector<Lie> TokenLies() {
   return {
+      {"receipts inside", [](Chain& c) { c.token.receipts = {"a.b.c"}; }},
       {"jti", [](Chain& c) { c.token.jwt_id = "jti-9"; }},
       {"txn", [](Chain& c) { c.token.txn = "txn-9"; }},
       {"root", [](Chain& c) { c.token.context.root = "jti-9"; }},
