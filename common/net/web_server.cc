@@ -194,7 +194,8 @@ bool SplitTarget(absl::string_view target, std::string& path, std::string& query
 
 class BeastServer final : public WebServer {
  public:
-  BeastServer(Limits limits, WebHandler handler) : limits_(limits), handler_(std::move(handler)), listener_(context_) {
+  BeastServer(Limits limits, WebHandler handler)
+      : limits_(std::move(limits)), handler_(std::move(handler)), listener_(context_) {
     MutexLock lock(gate_->mutex);
     gate_->context = &context_;
   }
@@ -407,9 +408,9 @@ class BeastServer final : public WebServer {
       parser.body_limit(limits_.max_body_bytes);
       lowest.expires_after(Chrono(limits_.header));
       auto [error, read] = co_await http::async_read_header(stream, buffer, parser, kToken);
-      if (error) co_return co_await Refuse(stream, error);
+      if (error) co_return co_await Refuse(stream, peer, error);
       if (const absl::string_view fault = FaultOf(parser.get()); !fault.empty()) {
-        co_return co_await Refuse(stream, http::status::bad_request, fault);
+        co_return co_await Refuse(stream, peer, http::status::bad_request, fault);
       }
       if (!parser.is_done()) {
         lowest.expires_after(Chrono(limits_.body));
@@ -421,11 +422,11 @@ class BeastServer final : public WebServer {
           if (sent) co_return false;
         }
         std::tie(error, read) = co_await http::async_read(stream, buffer, parser, kToken);
-        if (error) co_return co_await Refuse(stream, error);
+        if (error) co_return co_await Refuse(stream, peer, error);
       }
       WebRequest request;
       if (!SplitTarget(View(parser.get().target()), request.path, request.query)) {
-        co_return co_await Refuse(stream, http::status::bad_request, "the target is no path");
+        co_return co_await Refuse(stream, peer, http::status::bad_request, "the target is no path");
       }
       const bool keep = parser.get().keep_alive(), head = parser.get().method() == http::verb::head;
       const unsigned version = parser.get().version();
@@ -487,7 +488,7 @@ class BeastServer final : public WebServer {
   }
 
   template <class Stream>
-  asio::awaitable<bool> Refuse(Stream& stream, boost::system::error_code error) {
+  asio::awaitable<bool> Refuse(Stream& stream, const Peer& peer, boost::system::error_code error) {
     const std::optional<http::status> status = StatusOf(error);
     if (!status.has_value()) co_return !IsTimeout(error) && error == http::error::end_of_stream;
     const bool body = *status == http::status::payload_too_large;
@@ -495,14 +496,17 @@ class BeastServer final : public WebServer {
                              : *status == http::status::bad_request
                                  ? std::string("not an HTTP request")
                                  : absl::StrCat("the headers are larger than ", limits_.max_header_bytes, " bytes");
-    co_return co_await Refuse(stream, *status, what);
+    co_return co_await Refuse(stream, peer, *status, what);
   }
 
   template <class Stream>
-  asio::awaitable<bool> Refuse(Stream& stream, http::status status, absl::string_view what) {
+  asio::awaitable<bool> Refuse(Stream& stream, const Peer& peer, http::status status, absl::string_view what) {
     WebResponse answer;
     answer.status = static_cast<int>(status);
-    answer.body = absl::StrCat(R"({"error":"invalid_request","error_description":")", what, R"("})");
+    const std::string error_id = limits_.error_id == nullptr ? "" : limits_.error_id(peer.text);
+    answer.body = absl::StrCat(R"({"error":"invalid_request","error_description":")", what, "\"",
+                               error_id.empty() ? "" : absl::StrCat(R"(,"error_id":")", error_id, "\""), "}");
+    answer.headers.emplace_back("Cache-Control", "no-store");
     http::response<http::string_body> response = Wrap(std::move(answer), 11, false);
     response.keep_alive(false);
     auto& lowest = beast::get_lowest_layer(stream);
@@ -565,7 +569,7 @@ const std::string* WebRequest::Header(absl::string_view name, bool* repeated) co
 
 absl::StatusOr<std::unique_ptr<WebServer>> WebServer::ListenTls(const std::string& listen, Limits limits,
                                                                 WebCertificateSource certificate, WebHandler handler) {
-  auto server = std::make_unique<BeastServer>(limits, std::move(handler));
+  auto server = std::make_unique<BeastServer>(std::move(limits), std::move(handler));
   SIGNET_RETURN_IF_ERROR(server->BindTls(listen, std::move(certificate)));
   return server;
 }
@@ -573,7 +577,7 @@ absl::StatusOr<std::unique_ptr<WebServer>> WebServer::ListenTls(const std::strin
 absl::StatusOr<std::unique_ptr<WebServer>> WebServer::ListenUnix(rpc::UnixFront::Options socket, Limits limits,
                                                                  rpc::UnixFront::OnAccept on_accept,
                                                                  WebHandler handler) {
-  auto server = std::make_unique<BeastServer>(limits, std::move(handler));
+  auto server = std::make_unique<BeastServer>(std::move(limits), std::move(handler));
   SIGNET_RETURN_IF_ERROR(server->BindUnix(socket, std::move(on_accept)));
   return server;
 }

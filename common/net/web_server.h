@@ -63,6 +63,9 @@ class WebServer {
     // the handler's (503 when it is over), `write` the client's to take the answer.
     absl::Duration handshake = absl::Seconds(10), header = absl::Seconds(10), body = absl::Seconds(20),
                    idle = absl::Seconds(75), answer = absl::Seconds(60), write = absl::Seconds(20);
+    // Called for each request that is refused before it reaches the handler; what it returns becomes the `error_id` of
+    // the answer. On the server's thread; must be quick. Null: no error_id.
+    std::function<std::string(const std::string& peer)> error_id;
   };
   virtual ~WebServer() = default;  // closes and joins; waiting Responds become no-ops
 

@@ -235,10 +235,12 @@ absl::Status TokenServer::Listen(Authorizer& authorizer) {
                                           if (!caller.ok()) return respond(AdminRefusal(caller.status()));
                                           p.admin_json->Handle(request, *caller, std::move(respond));
                                         }});
+  net::WebServer::Limits limits;
+  limits.error_id = [&p](const std::string& peer) { return p.audit->CountRefusal("malformed", peer); };
   SIGNET_ASSIGN_OR_RETURN(
       p.web,
       net::WebServer::ListenTls(
-          p.options.listen, {},
+          p.options.listen, std::move(limits),
           [&p](absl::string_view server_name) {
             return p.files != nullptr && p.files->Covers(server_name) ? p.files->Get() : p.svid->Get();
           },

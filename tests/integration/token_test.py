@@ -119,6 +119,7 @@ class TokenTest(unittest.TestCase):
         self.assertEqual(self.client_credentials(401, client_secret="s")["error"], "invalid_client")
         status, _, body = self.curl("/oauth2/token", "-d", "x=" + "y" * 70000)
         self.assertEqual((status, json.loads(body)["error"]), (413, "invalid_request"))
+        self.assertIn("error_id", json.loads(body))
         self.assertEqual(self.curl("/oauth2/token")[0], 405)
         self.assertEqual(self.curl("/nothing")[0], 404)
 

@@ -310,6 +310,7 @@ TEST_F(WebServerTest, RefusesLongHeadersAndBodiesBeforeReadingThem) {
   WebServer::Limits limits;
   limits.max_body_bytes = 1000;
   limits.max_header_bytes = 2000;
+  limits.error_id = [](const std::string& peer) { return absl::StrCat("e-", peer); };
   SIGNET_ASSERT_OK(ListenUnix(Echo, limits));
   {
     RawClient client = Unix();
@@ -324,7 +325,8 @@ TEST_F(WebServerTest, RefusesLongHeadersAndBodiesBeforeReadingThem) {
   {
     RawClient client = Unix();  // said to be long: not a byte of it is awaited
     client.Send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n");
-    EXPECT_THAT(client.ReceiveAll(), AllOf(StartsWith("HTTP/1.1 413"), HasSubstr("1000 bytes")));
+    EXPECT_THAT(client.ReceiveAll(),
+                AllOf(StartsWith("HTTP/1.1 413"), HasSubstr("1000 bytes"), EndsWith("\"error_id\":\"e-unix\"}")));
   }
   {
     RawClient client = Unix();
