@@ -67,10 +67,7 @@ std::optional<OAuthError> FillFirstHop(const TokenServiceDeps& deps, const Token
   if (!input.task.empty()) {
     grant_case.task = deps.registry.FindTask(input.task);
     input.task_record = grant_case.task.get();
-    if (grant_case.task != nullptr) {
-      grant_case.grant = deps.registry.FindGrant(grant_case.task->grant);
-      grant_case.rev = std::min(grant_case.rev, grant_case.task->rev);
-    }
+    if (grant_case.task != nullptr) grant_case.grant = deps.registry.FindGrant(grant_case.task->grant);
   } else if (!asked_grant.empty()) {
     grant_case.grant = deps.registry.FindGrant(asked_grant);
   }

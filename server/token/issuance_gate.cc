@@ -108,6 +108,14 @@ std::optional<std::string> IssuanceGate::Check(const oauth::AccessToken& token, 
   if (!context.task.empty()) {
     const std::shared_ptr<const TaskRecord> task = registry_.FindTask(context.task);
     if (task == nullptr || task->state != TaskState::kOpen) return Name(EntityKind::kTask, context.task);
+    const auto killed = [&](EntityKind kind, absl::string_view entity) {
+      const oauth::Revocation* found = entity.empty() ? nullptr : revocations->Find(kind, entity);
+      return found != nullptr && task->rev < found->seq;
+    };
+    if (killed(EntityKind::kIdentity, task->identity) || killed(EntityKind::kInstance, task->instance) ||
+        killed(EntityKind::kIssuer, context.user_issuer) || killed(EntityKind::kUser, task->root_subject)) {
+      return Name(EntityKind::kTask, context.task);
+    }
   }
   if (!context.user_issuer.empty() && registry_.FindIssuer(context.user_issuer) == nullptr) {
     return Name(EntityKind::kIssuer, context.user_issuer);

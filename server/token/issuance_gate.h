@@ -33,7 +33,8 @@ class IssuanceGate {
     std::shared_ptr<State> state_;
   };
   // What blocks a token like this one now: the entity, for audit; nullopt: nothing. Looks at all it descends from:
-  // revocations, the states of identities, grant and task, and whether issuer and resource are still registered.
+  // revocations, the states of identities, grant and task, and whether issuer and resource are still registered. A
+  // task that is older than a revocation of its identity, instance, user or issuer stays dead after the reinstatement.
   // `family`: of the refresh token that asks for it.
   std::optional<std::string> Check(const oauth::AccessToken& token, const std::string& family = "") const;
   // The same, and `ticket` is taken when nothing does.

@@ -462,7 +462,32 @@ TEST_F(AttacksTest, T3ARevokedUserStaysOutUntilReinstatedAndWithOldTokensForEver
   EXPECT_EQ(kit.Exchange(kit.planner, user, kit.FirstHop()).status, 400);
   EXPECT_EQ(WorkerHop(first).reason(), "revoked");
   FormFields without_task{{"resource", World::kWorkerUri}, {"scope", "work:run"}};
-  EXPECT_EQ(kit.Exchange(kit.planner, kit.UserToken(), without_task).status, 200);
+  EXPECT_EQ(kit.Exchange(kit.planner, kit.UserToken(), without_task).status, 200);  // the consent holds again
+}
+
+TEST_F(AttacksTest, T3ATaskOlderThanTheSuspensionOfItsIdentityStaysDead) {
+  ASSERT_TRUE(kit.Revoke(EntityKind::kIdentity, World::kPlanner, IdentityState::kSuspended).ok());
+  ASSERT_TRUE(testing::Await<uint64_t>([&](auto done) {
+                kit.store->Reinstate(EntityKind::kIdentity, World::kPlanner, kit.clock.Now(), std::move(done));
+              }).ok());
+  kit.CatchUp();
+  EXPECT_EQ(kit.Exchange(kit.planner, kit.UserToken(), kit.FirstHop()).reason(), "revoked");
+  TaskRecord task = kit.world.task;
+  task.id = "task-9";
+  kit.Create(task);
+  FormFields fields = kit.FirstHop();
+  fields["task"] = "task-9";
+  EXPECT_EQ(kit.Exchange(kit.planner, kit.UserToken(), fields).status, 200);
+}
+
+TEST_F(AttacksTest, T3ANodeThatIsReinstatedNeedsNoNewConsent) {
+  ASSERT_TRUE(kit.Revoke(EntityKind::kNode, "node-1").ok());
+  EXPECT_EQ(kit.Exchange(kit.planner, kit.UserToken(), kit.FirstHop()).reason(), "revoked");
+  ASSERT_TRUE(testing::Await<uint64_t>([&](auto done) {
+                kit.store->Reinstate(EntityKind::kNode, "node-1", kit.clock.Now(), std::move(done));
+              }).ok());
+  kit.CatchUp();
+  EXPECT_EQ(kit.Exchange(kit.planner, kit.UserToken(), kit.FirstHop()).status, 200);
 }
 
 TEST_F(AttacksTest, D2_9NothingIsIssuedAfterARevocationReturned) {
