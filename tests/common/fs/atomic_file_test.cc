@@ -90,7 +90,7 @@ TEST(AtomicFileTest, ReadsNoSecretThroughALinkOrFromAFifo) {
 }
 
 TEST(AtomicFileTest, ReadsNoSecretOfAnotherUser) {
-  if (geteuid() != 0) GTEST_SKIP() << "needs root to give a file away";
+  if (geteuid() != 0) GTEST_SKIP() << "NOT RUN: only root can give a file away, and this is not root";
   TempDir dir;
   Put(dir.file("secret"), "s");
   ASSERT_EQ(chown(dir.file("secret").c_str(), 65534, 65534), 0);

@@ -433,7 +433,7 @@ TEST_F(UnixFrontTest, RestsWhenOutOfDescriptorsAndGoesOnAfterwards) {  // W10: E
   EXPECT_EQ(connect(waiting, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
   timespec start, end;
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &start);
-  absl::SleepFor(absl::Milliseconds(500));
+  absl::SleepFor(absl::Milliseconds(500));  // not a wait for something: the time over which nothing may be burnt
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &end);
   EXPECT_LT(absl::DurationFromTimespec(end) - absl::DurationFromTimespec(start), absl::Milliseconds(100));
   EXPECT_EQ(front_->connections(), 0u);
