@@ -143,10 +143,13 @@ absl::Status SvidMinter::Attest(NodeAttestor* attestor) {
     return absl::FailedPreconditionError(
         "the agent must attest, and the configuration names no node_attestor; add one");
   }
-  SIGNET_ASSIGN_OR_RETURN(crypto::PrivateKey key, crypto::PrivateKey::Generate(kKeyType));
-  SIGNET_ASSIGN_OR_RETURN(const std::string csr, crypto::CertificateRequest::Create(key, {}));
+  if (!attesting_.has_value()) {
+    SIGNET_ASSIGN_OR_RETURN(attesting_, crypto::PrivateKey::Generate(kKeyType));
+  }
+  SIGNET_ASSIGN_OR_RETURN(const std::string csr, crypto::CertificateRequest::Create(*attesting_, {}));
   SIGNET_ASSIGN_OR_RETURN(Attested attested, deps_.client.Attest(*attestor, csr));
   SIGNET_FAILPOINT_STATUS("sync.after_attest");
+  crypto::PrivateKey key = *std::exchange(attesting_, std::nullopt);
   SIGNET_ASSIGN_OR_RETURN(spiffe::X509Svid svid, spiffe::X509Svid::Create(std::move(attested.chain), std::move(key)));
   if (!svid.id.IsMemberOf(deps_.trust_domain) || !spiffe::IsAgentId(svid.id)) {
     return absl::InternalError(absl::StrCat("the server attested us as ", svid.id.string(), ", which is no agent of ",

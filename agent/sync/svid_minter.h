@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -61,6 +62,8 @@ class SvidMinter {
   Instant Now() const { return {deps_.clock.Now(), deps_.clock.Steady()}; }
 
   const Deps deps_;
+  // Of the attestation that has not come to its end: evidence that counts once counts again for the same key alone.
+  std::optional<crypto::PrivateKey> attesting_;
   Backoff mint_backoff_{absl::Milliseconds(500), absl::Seconds(30)};
   Backoff identity_backoff_{absl::Milliseconds(500), absl::Seconds(30)};
   // All in steady time.

@@ -8,6 +8,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "common/crypto/csr.h"
+#include "common/crypto/digest.h"
 #include "common/crypto/random.h"
 #include "common/failpoint/failpoint.h"
 #include "common/log/log.h"
@@ -88,15 +89,20 @@ class AttestAgent final : public Base {
           absl::InternalError(absl::StrCat("attestor ", type_, ": \"", node.agent_id.string(), "\" is no agent's ID")));
     }
     if (node.can_reattest) return Sign(std::move(node));
-    // Trust on first use: evidence that anybody on the node could show again counts once. The database has the last
-    // word.
-    const bool posted = d_.calls.executor().Post([self = self(), node = std::move(node)]() mutable {
+    // Trust on first use: evidence that anybody on the node could show again counts once, but for the very key that it
+    // counted for, whose answer may have been lost. The database has the last word.
+    const bool again = !node.token_spent_by.empty();
+    if (again && node.token_spent_by != KeySha256()) {
+      return Refuse(
+          absl::PermissionDeniedError("join token: used already; make a new one with `signet token generate`"));
+    }
+    const bool posted = d_.calls.executor().Post([self = self(), node = std::move(node), again]() mutable {
       const absl::Status known = self->d_.agents.GetAgent(node.agent_id).status();
-      if (known.ok()) {
+      if (known.ok() && !again) {
         return self->Refuse(absl::PermissionDeniedError(absl::StrCat(
             "agent \"", node.agent_id.string(), "\" has attested already; an operator must evict it first")));
       }
-      if (!absl::IsNotFound(known)) return self->Refuse(known);
+      if (!known.ok() && !absl::IsNotFound(known)) return self->Refuse(known);
       self->Sign(std::move(node));
     });
     if (!posted) Close(OverloadedError("server is busy", absl::Seconds(1)));
@@ -115,6 +121,7 @@ class AttestAgent final : public Base {
                                       .can_reattest = node.can_reattest,
                                       .agent_version = {}},
                             .consume_token_sha256 = std::move(node.consume_token_sha256),
+                            .key_sha256 = KeySha256(),
                             .alias = std::nullopt};
     spiffe::Normalize(attestation.agent.selectors);
     if (node.alias_id) {
@@ -144,6 +151,8 @@ class AttestAgent final : public Base {
                        self->WriteLast();
                      });
   }
+
+  std::string KeySha256() const { return crypto::Sha256(key_->spki_der()); }
 
   void Refuse(const absl::Status& status) {
     d_.metrics.attestations_refused.Add();

@@ -85,12 +85,28 @@ absl::Status DeleteStored(WriteContext& context, const StoredAgent& stored) {
   return context.Changed(Change::Kind::kAgent, stored.agent.id.string());
 }
 
-// One statement decides who has the token: of any number of racers one sees a row go.
-absl::Status SpendToken(SqliteConnection& db, const std::string& token_sha256, absl::Time now) {
-  SIGNET_RETURN_IF_ERROR(db.Run("DELETE FROM join_tokens WHERE token_sha256 = ? AND expires_at > ?",
-                                SqliteBlob{token_sha256}, EncodeTime(now)));
-  if (db.changed_rows() != 1) return absl::NotFoundError("join token is unknown, spent or expired");
-  return absl::OkStatus();
+// One statement decides who has the token: of any number of racers one sees a row change.
+absl::Status SpendToken(SqliteConnection& db, const std::string& token_sha256, const std::string& key_sha256,
+                        bool agent_exists, absl::Time now) {
+  if (key_sha256.empty()) {
+    SIGNET_RETURN_IF_ERROR(
+        db.Run("DELETE FROM join_tokens WHERE token_sha256 = ? AND expires_at > ? AND spent_by = x''",
+               SqliteBlob{token_sha256}, EncodeTime(now)));
+  } else {
+    SIGNET_RETURN_IF_ERROR(
+        db.Run("UPDATE join_tokens SET spent_by = ?, expires_at = ? WHERE token_sha256 = ? AND expires_at > ? "
+               "AND spent_by = x''",
+               SqliteBlob{key_sha256}, EncodeTime(now + kSpentTokenLasts), SqliteBlob{token_sha256}, EncodeTime(now)));
+  }
+  if (db.changed_rows() == 1) return absl::OkStatus();
+  if (agent_exists && !key_sha256.empty()) {
+    SIGNET_ASSIGN_OR_RETURN(
+        const int64_t its_own,
+        db.QueryInt("SELECT count(*) FROM join_tokens WHERE token_sha256 = ? AND expires_at > ? AND spent_by = ?",
+                    SqliteBlob{token_sha256}, EncodeTime(now), SqliteBlob{key_sha256}));
+    if (its_own == 1) return absl::OkStatus();
+  }
+  return absl::NotFoundError("join token is unknown, spent or expired");
 }
 
 absl::Status Walk(SqliteConnection& db, const AgentFilter& filter, int64_t after,
@@ -133,7 +149,8 @@ absl::Status WriteAttestation(WriteContext& context, const Attestation& attestat
   SIGNET_ASSIGN_OR_RETURN(const std::optional<StoredAgent> stored, FindStored(db, agent.id));
   if (stored.has_value() && stored->agent.banned) return Banned(agent.id);
   if (attestation.consume_token_sha256.has_value()) {
-    SIGNET_RETURN_IF_ERROR(SpendToken(db, *attestation.consume_token_sha256, now));
+    SIGNET_RETURN_IF_ERROR(
+        SpendToken(db, *attestation.consume_token_sha256, attestation.key_sha256, stored.has_value(), now));
   }
   if (stored.has_value()) SIGNET_RETURN_IF_ERROR(DeleteSelectors(db, *stored));
   SIGNET_RETURN_IF_ERROR(db.Run(
@@ -258,7 +275,8 @@ absl::StatusOr<size_t> CountAgentRows(SqliteConnection& db, const AgentFilter& f
 
 absl::Status InsertJoinToken(WriteContext& context, const JoinTokenRecord& token) {
   SIGNET_RETURN_IF_ERROR(context.db.Run(
-      "INSERT INTO join_tokens (token_sha256, expires_at, alias_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+      "INSERT INTO join_tokens (token_sha256, expires_at, alias_id) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET "
+      "expires_at = excluded.expires_at, alias_id = excluded.alias_id, spent_by = x'' WHERE spent_by <> x''",
       SqliteBlob{token.token_sha256}, EncodeTime(token.expires_at), token.alias_id ? token.alias_id->string() : ""));
   if (context.db.changed_rows() == 0) return absl::AlreadyExistsError("a join token of this value exists already");
   return absl::OkStatus();
@@ -267,11 +285,14 @@ absl::Status InsertJoinToken(WriteContext& context, const JoinTokenRecord& token
 absl::StatusOr<JoinTokenRecord> SelectJoinToken(SqliteConnection& db, const std::string& token_sha256, absl::Time now) {
   SIGNET_ASSIGN_OR_RETURN(
       SqliteRows rows,
-      db.Query("SELECT expires_at, alias_id FROM join_tokens WHERE token_sha256 = ? AND expires_at > ?",
+      db.Query("SELECT expires_at, alias_id, spent_by FROM join_tokens WHERE token_sha256 = ? AND expires_at > ?",
                SqliteBlob{token_sha256}, EncodeTime(now)));
   SIGNET_ASSIGN_OR_RETURN(const bool found, rows.Next());
   if (!found) return absl::NotFoundError("join token is unknown, spent or expired");
-  JoinTokenRecord token{.token_sha256 = token_sha256, .expires_at = DecodeTime(rows.Int(0)), .alias_id = std::nullopt};
+  JoinTokenRecord token{.token_sha256 = token_sha256,
+                        .expires_at = DecodeTime(rows.Int(0)),
+                        .alias_id = std::nullopt,
+                        .spent_by = rows.String(2)};
   if (!rows.Text(1).empty()) {
     SIGNET_ASSIGN_OR_RETURN(token.alias_id, DecodeId(rows.Text(1)), "join token");
   }

@@ -44,8 +44,12 @@ class EntryStore {
 struct Attestation {
   AgentRecord agent;                                // created, or replaces the record of the same id
   std::optional<std::string> consume_token_sha256;  // kNotFound when absent, spent or expired at `now`
+  std::string key_sha256;                           // of the agent's SPKI; empty: the token is gone once spent
   std::optional<spiffe::Entry> alias;               // created with it; ignored when it exists already
 };
+// How long the key that spent a token may show it again, as long as its agent exists: the server may have ended between
+// commit and reply. It gets another SVID for the same key, so that of any number of racers one key still has the agent.
+inline constexpr absl::Duration kSpentTokenLasts = absl::Minutes(5);
 
 class AgentStore {
  public:
@@ -72,7 +76,8 @@ class JoinTokenStore {
  public:
   virtual ~JoinTokenStore() = default;
   virtual void CreateJoinToken(JoinTokenRecord token, StatusCompletion done) = 0;  // kAlreadyExists
-  // kNotFound when unknown, spent or expired at `now`. Only a look: Attest() consumes.
+  // kNotFound when unknown or expired at `now`, as a spent one is after kSpentTokenLasts. Only a look: Attest()
+  // consumes.
   virtual absl::StatusOr<JoinTokenRecord> FindJoinToken(const std::string& token_sha256, absl::Time now) = 0;
   virtual void PruneJoinTokens(absl::Time now, Completion<size_t> done) = 0;
 };

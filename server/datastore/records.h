@@ -34,6 +34,7 @@ struct JoinTokenRecord {
   std::string token_sha256;  // 32 raw bytes
   absl::Time expires_at;
   std::optional<spiffe::Id> alias_id;  // asked for with the token: alias entry made when the token is spent
+  std::string spent_by;                // SHA-256 of the key that spent it, 32 raw bytes; empty: unspent
 };
 
 // One position of the change feed: written in the transaction of the change, visible in commit order.
@@ -48,7 +49,7 @@ struct Change {
     kResource = 6,
     kGrant = 7,
     kTask = 8,
-    kUserRights = 9,  // UserKey
+    kUserRights = 9,   // UserKey
     kRevocation = 10,  // "<kind number>/<entity>"
   };
   uint64_t seq = 0;

@@ -35,6 +35,7 @@ absl::StatusOr<NodeAttestation::Step> LookUp(JoinTokenStore& tokens, const std::
                            .selectors = {},
                            .can_reattest = false,
                            .consume_token_sha256 = sha256,
+                           .token_spent_by = std::move(record->spent_by),
                            .alias_id = std::move(record->alias_id)};
   return step;
 }

@@ -1,6 +1,7 @@
 // Node attestor "join_token": a one-time secret that an operator made. SPIRE's wire: the payload is the token itself,
 // the agent becomes /spire/agent/join_token/<token>. The token is only looked up here, by its SHA-256; it is spent in
-// the transaction that records the agent, so of any number of racers one wins (SPIRE 1.14.6 fixed a read-then-delete).
+// the transaction that records the agent, so of any number of racers one wins (SPIRE 1.14.6 fixed a read-then-delete). A token that was
+// spent a moment ago is let through with the key that spent it (data_store.h: kSpentTokenLasts); who asks must hold it.
 #pragma once
 
 #include <memory>

@@ -24,6 +24,7 @@ struct AttestedNode {
   spiffe::Selectors selectors;
   bool can_reattest = false;
   std::optional<std::string> consume_token_sha256;  // join tokens: spent together with the record
+  std::string token_spent_by;                       // spent a moment ago by the key of this SHA-256: for it alone
   std::optional<spiffe::Id> alias_id;               // an alias entry for this ID is made with the record
 };
 

@@ -102,6 +102,7 @@ class X509PopAttestation final : public NodeAttestation {
                          .selectors = std::move(selectors),
                          .can_reattest = true,
                          .consume_token_sha256 = std::nullopt,
+                         .token_spent_by = {},
                          .alias_id = std::nullopt};
     key_ = path->front().public_key();
     nonce_ = std::move(challenge.nonce);

@@ -123,7 +123,10 @@ class ServerKit {
   }
 
   absl::StatusOr<spiffe::X509Svid> Attest(const std::string& token, std::shared_ptr<grpc::Channel> channel = nullptr) {
-    crypto::PrivateKey key = crypto::PrivateKey::Generate(crypto::KeyType::kEcP256).value();
+    return Attest(token, crypto::PrivateKey::Generate(crypto::KeyType::kEcP256).value(), std::move(channel));
+  }
+  absl::StatusOr<spiffe::X509Svid> Attest(const std::string& token, crypto::PrivateKey key,
+                                          std::shared_ptr<grpc::Channel> channel = nullptr) {
     agentv1::AttestAgentRequest request;
     request.mutable_params()->mutable_data()->set_type("join_token");
     request.mutable_params()->mutable_data()->set_payload(token);
@@ -233,6 +236,32 @@ TEST_F(ServerTest, AttestsByJoinTokenOnce) {
   EXPECT_EQ(svid.id.string(), "spiffe://example.org/spire/agent/join_token/" + token);
   EXPECT_THAT(kit_.Attest(token), StatusIs(absl::StatusCode::kPermissionDenied));
   EXPECT_FALSE(kit_.Attest("no-such-token").ok());
+}
+
+// The reply to an attestation may be lost with the server that sent it (F1).
+TEST_F(ServerTest, ASpentTokenIsGoodForTheKeyThatSpentItAndNoOther) {
+  const std::string token = kit_.NewToken("/node-alias");
+  const auto key = crypto::PrivateKey::Generate(crypto::KeyType::kEcP256).value();
+  SIGNET_ASSERT_OK_AND_ASSIGN(const spiffe::X509Svid lost, kit_.Attest(token, key));
+  EXPECT_THAT(kit_.Attest(token), StatusIs(absl::StatusCode::kPermissionDenied, HasSubstr("used already")));
+  kit_.Stop();
+  kit_.Start();
+  SIGNET_ASSERT_OK_AND_ASSIGN(const spiffe::X509Svid svid, kit_.Attest(token, key));
+  EXPECT_EQ(svid.id, lost.id);
+  EXPECT_NE(svid.leaf().serial(), lost.leaf().serial());
+  Soon([&] {  // it is the agent's one SVID now
+    entryv1::GetAuthorizedEntriesResponse entries;
+    return kit_.Call(entryv1::Entry::NewStub(kit_.Tls(svid)), &entryv1::Entry::Stub::GetAuthorizedEntries, {}, entries)
+               .ok() &&
+           entries.entries_size() == 1;
+  });
+
+  agentv1::DeleteAgentRequest evict;
+  *evict.mutable_id() = kit_.WireId(svid.id.path());
+  google::protobuf::Empty nothing;
+  SIGNET_ASSERT_OK(
+      kit_.Call(agentv1::Agent::NewStub(kit_.admin()), &agentv1::Agent::Stub::DeleteAgent, evict, nothing));
+  EXPECT_THAT(kit_.Attest(token, key), StatusIs(absl::StatusCode::kPermissionDenied));
 }
 
 TEST_F(ServerTest, OfRacersForOneTokenExactlyOneWins) {

@@ -69,7 +69,7 @@ class ApiKit {
   }
 
   void Attest(AgentRecord agent) {
-    Attestation attestation{.agent = std::move(agent), .consume_token_sha256 = {}, .alias = {}};
+    Attestation attestation{.agent = std::move(agent), .consume_token_sha256 = {}, .key_sha256 = {}, .alias = {}};
     auto done = [&](auto d) { store->Attest(std::move(attestation), clock.Now(), std::move(d)); };
     if (absl::Status s = testing::AwaitStatus(done); !s.ok()) abort();
     CatchUp();

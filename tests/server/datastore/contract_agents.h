@@ -14,8 +14,9 @@ using ::testing::ElementsAre;
 
 class AgentContract : public StoreContract {
  protected:
-  absl::Status Attest(Attestation attestation) {
-    return testing::AwaitStatus([&](auto done) { store().Attest(std::move(attestation), now_, std::move(done)); });
+  absl::Status Attest(Attestation attestation, absl::Duration later = absl::ZeroDuration()) {
+    return testing::AwaitStatus(
+        [&](auto done) { store().Attest(std::move(attestation), now_ + later, std::move(done)); });
   }
   absl::Status Ban(const spiffe::Id& id) {
     return testing::AwaitStatus([&](auto done) { store().BanAgent(id, std::move(done)); });
@@ -171,7 +172,8 @@ TEST_P(AgentContract, OneTokenLetsExactlyOneOfManyRacersIn) {
         AgentRecord agent = TestAgent(absl::StrCat("/spire/agent/", round, "/", i), now_ + absl::Hours(1));
         ++ready;
         while (ready < 64) std::this_thread::yield();
-        const absl::Status status = Attest({.agent = agent, .consume_token_sha256 = hash});
+        const absl::Status status =
+            Attest({.agent = agent, .consume_token_sha256 = hash, .key_sha256 = std::string(32, static_cast<char>(i))});
         if (status.ok()) ++won;
         if (absl::IsNotFound(status)) ++refused;
       });
@@ -198,6 +200,45 @@ TEST_P(AgentContract, TokensAreSpentOnceAndOnlyInTheirTime) {
   Reopen();
   EXPECT_THAT(store().FindJoinToken(hash, now_), StatusIs(absl::StatusCode::kNotFound));
   EXPECT_EQ(testing::Await<size_t>([&](auto done) { store().PruneJoinTokens(now_, std::move(done)); }).value(), 1u);
+}
+
+// The answer to an attestation may be lost: the key that spent a token may show it again, and nobody else may.
+TEST_P(AgentContract, ASpentTokenStaysWithItsKeyForAWhile) {
+  const std::string hash(32, 'h'), key(32, 'k'), other(32, 'x');
+  SIGNET_ASSERT_OK(CreateToken({.token_sha256 = hash, .expires_at = now_ + absl::Seconds(1)}));
+  EXPECT_EQ(store().FindJoinToken(hash, now_).value().spent_by, "");
+  SIGNET_ASSERT_OK(Attest({.agent = agent_, .consume_token_sha256 = hash, .key_sha256 = key}));
+  Reopen();
+  EXPECT_EQ(store().FindJoinToken(hash, now_).value().spent_by, key);
+
+  AgentRecord again = agent_;
+  again.serial = "4242";
+  EXPECT_THAT(Attest({.agent = again, .consume_token_sha256 = hash, .key_sha256 = other}),
+              StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_THAT(Attest({.agent = again, .consume_token_sha256 = hash}), StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_EQ(store().GetAgent(agent_.id).value().serial, agent_.serial);
+  SIGNET_ASSERT_OK(Attest({.agent = again, .consume_token_sha256 = hash, .key_sha256 = key}));
+  EXPECT_EQ(store().GetAgent(agent_.id).value().serial, "4242");
+
+  // Trying again does not prolong it, and an agent that an operator removed does not come back by it.
+  const Attestation retry{.agent = again, .consume_token_sha256 = hash, .key_sha256 = key};
+  SIGNET_ASSERT_OK(Attest(retry, absl::Minutes(4)));
+  EXPECT_THAT(Attest(retry, kSpentTokenLasts), StatusIs(absl::StatusCode::kNotFound));
+  SIGNET_ASSERT_OK(testing::AwaitStatus([&](auto done) { store().DeleteAgent(agent_.id, std::move(done)); }));
+  EXPECT_THAT(Attest(retry), StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_THAT(store().GetAgent(agent_.id), StatusIs(absl::StatusCode::kNotFound));
+
+  const absl::Time over = now_ + kSpentTokenLasts;
+  EXPECT_THAT(store().FindJoinToken(hash, over), StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_EQ(testing::Await<size_t>([&](auto done) { store().PruneJoinTokens(over, std::move(done)); }).value(), 1u);
+}
+
+TEST_P(AgentContract, ASpentTokensValueCanBeMadeAnew) {
+  const std::string hash(32, 'h');
+  SIGNET_ASSERT_OK(CreateToken({.token_sha256 = hash, .expires_at = now_ + absl::Seconds(1)}));
+  SIGNET_ASSERT_OK(Attest({.agent = agent_, .consume_token_sha256 = hash, .key_sha256 = std::string(32, 'k')}));
+  SIGNET_ASSERT_OK(CreateToken({.token_sha256 = hash, .expires_at = now_ + absl::Seconds(2)}));
+  EXPECT_EQ(store().FindJoinToken(hash, now_).value().spent_by, "");
 }
 
 TEST_P(AgentContract, TheAliasIsMadeWithTheAgentAndAnExistingOneStays) {
