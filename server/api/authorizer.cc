@@ -18,7 +18,7 @@ using spire::api::types::PermissionDeniedDetails;
 constexpr absl::Duration kConfirmOnce = absl::Seconds(1);  // once per caller and second (docs/decisions.md, API)
 constexpr size_t kMaxConfirmed = 65536;
 
-absl::Status Denied(PermissionDeniedDetails::Reason reason, std::string message) {
+absl::Status Denied(PermissionDeniedDetails::Reason reason, absl::string_view message) {
   absl::Status status = absl::PermissionDeniedError(message);
   PermissionDeniedDetails details;
   details.set_reason(reason);
