@@ -132,11 +132,10 @@ absl::Status Agent::Parts::Build() {
   synchronizer->Start();  // after the sockets: what the cache holds is served first
   SIGNET_RETURN_IF_ERROR(BuildAdminSocket());
   SIGNET_RETURN_IF_ERROR(BuildHttp());
-  return daemon::WriteAddresses(
-      options.data_dir, {{"workload", addresses.workload},
-                         {"token", addresses.token},
-                         {"admin", addresses.admin},
-                         {"http", addresses.http}});
+  return daemon::WriteAddresses(options.data_dir, {{"workload", addresses.workload},
+                                                   {"token", addresses.token},
+                                                   {"admin", addresses.admin},
+                                                   {"http", addresses.http}});
 }
 
 absl::Status Agent::Parts::BuildSync() {
@@ -212,12 +211,13 @@ void Agent::Parts::KeepHead(const std::string& head) const {
 absl::Status Agent::Parts::BuildTokenSocket() {
   if (!options.token_front.has_value()) return absl::OkStatus();
   const TokenFrontOptions& front = *options.token_front;
-  SIGNET_ASSIGN_OR_RETURN(token, TokenSocket::Create({.path = front.socket,
-                                                      .server_url = front.server_url,
-                                                      .server_id = front.server_id,
-                                                      .offline_grace = front.offline_grace,
-                                                      .connections_per_uid = options.connections_per_uid},
-                                                     {*cache, *attestation, *pinner, pushed_tokens, clock, metrics, nullptr}));
+  SIGNET_ASSIGN_OR_RETURN(token,
+                          TokenSocket::Create({.path = front.socket,
+                                               .server_url = front.server_url,
+                                               .server_id = front.server_id,
+                                               .offline_grace = front.offline_grace,
+                                               .connections_per_uid = options.connections_per_uid},
+                                              {*cache, *attestation, *pinner, pushed_tokens, clock, metrics, nullptr}));
   addresses.token = token->path();
   return absl::OkStatus();
 }

@@ -44,7 +44,7 @@ class EntrySync {
     std::function<void()> wake;        // this worker
     std::function<void()> on_changed;  // entries or bundles
     std::function<void()> on_synced;
-    PushedTokens* tokens = nullptr;                                 // null: no token.sock here
+    PushedTokens* tokens = nullptr;                                   // null: no token.sock here
     std::function<void(const std::string& head)> on_audit_head = {};  // may be null
   };
   explicit EntrySync(Deps deps) : deps_(std::move(deps)) {}

@@ -78,8 +78,8 @@ void PushedTokens::Apply(TokenUpdate update) {
       Merge(changed, update);
       next = std::make_shared<const oauth::TokenState>(std::move(changed));
     }
-    drop = drop || (next != nullptr && (next->resources.size() > limits_.resources ||
-                                        next->revocations.size() > limits_.revocations));
+    drop = drop || (next != nullptr &&
+                    (next->resources.size() > limits_.resources || next->revocations.size() > limits_.revocations));
   }
   if (drop) staged_.reset();
   MutexLock lock(mutex_);

@@ -1,6 +1,6 @@
-// What the server pushes about access tokens: whatever judging one takes, as of one position of its change feed, and how
-// fresh that is (rule T4). Written by the sync worker as messages come, read by token.sock for each request; interest is
-// told to the server once a workload first asks. Thread-safe: readers copy shared_ptrs under a short lock.
+// What the server pushes about access tokens: whatever judging one takes, as of one position of its change feed, and
+// how fresh that is (rule T4). Written by the sync worker as messages come, read by token.sock for each request;
+// interest is told to the server once a workload first asks. Thread-safe: readers copy shared_ptrs under a short lock.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +21,7 @@ namespace signet::agent {
 // One TokenState message of AgentSync.
 struct TokenUpdate {
   bool whole = false, complete = false, truncated = false;
-  uint64_t seq = 0;  // reached with it; 0: more follows
+  uint64_t seq = 0;                            // reached with it; 0: more follows
   std::string issuer, introspection_endpoint;  // empty: unchanged
   std::optional<oauth::Keys> keys;
   std::vector<std::pair<std::string, oauth::ResourceState>> resources;
@@ -41,9 +41,9 @@ class PushedTokens {
   struct View {
     // The last whole one; null: none yet, or it was truncated. Compare a token's `rev` with `seq`, not with state->seq.
     std::shared_ptr<const oauth::TokenState> state;
-    uint64_t seq = 0;  // position up to which `state` is complete
+    uint64_t seq = 0;                                         // position up to which `state` is complete
     absl::Duration heartbeat_age = absl::InfiniteDuration();  // by the clock that says more: a pause stops one of them
-    std::string issuer, introspection_endpoint;      // empty: not told yet
+    std::string issuer, introspection_endpoint;               // empty: not told yet
   };
   View Get() const;
 

@@ -47,7 +47,7 @@ class Synchronizer {
     // The agent cannot go on: banned, evicted without a way back, or refused at its first attestation. Called once, on
     // a worker's thread; must only note it.
     std::function<void(absl::Status)> on_fatal;
-    PushedTokens* tokens = nullptr;                                 // null: no token.sock here
+    PushedTokens* tokens = nullptr;                                   // null: no token.sock here
     std::function<void(const std::string& head)> on_audit_head = {};  // on the sync worker; may be null
   };
 

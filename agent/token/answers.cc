@@ -14,10 +14,17 @@
 namespace signet::agent {
 namespace {
 
-constexpr absl::string_view kRefusedHeaders[] = {"authorization",    "proxy-authorization",      "forwarded",
-                                                 "client-cert",      "client-cert-chain",        "x-real-ip",
-                                                 "x-client-cert",    "x-ssl-client-cert",        "oauth-client-attestation",
-                                                 "oauth-client-attestation-pop", "workload-identity-token",
+constexpr absl::string_view kRefusedHeaders[] = {"authorization",
+                                                 "proxy-authorization",
+                                                 "forwarded",
+                                                 "client-cert",
+                                                 "client-cert-chain",
+                                                 "x-real-ip",
+                                                 "x-client-cert",
+                                                 "x-ssl-client-cert",
+                                                 "oauth-client-attestation",
+                                                 "oauth-client-attestation-pop",
+                                                 "workload-identity-token",
                                                  "workload-proof-token"};
 constexpr absl::string_view kRefusedFields[] = {"client_assertion", "client_assertion_type", "client_secret"};
 
@@ -26,9 +33,7 @@ bool IsForm(absl::string_view content_type) {
   return absl::EqualsIgnoreCase(type, "application/x-www-form-urlencoded");
 }
 
-net::WebResponse BadRequest(absl::string_view description) {
-  return OAuthRefusal(400, "invalid_request", description);
-}
+net::WebResponse BadRequest(absl::string_view description) { return OAuthRefusal(400, "invalid_request", description); }
 
 }  // namespace
 
@@ -40,9 +45,9 @@ net::WebResponse JsonAnswer(std::string body) {
 }
 
 net::WebResponse OAuthRefusal(int status, absl::string_view error, absl::string_view description) {
-  const boost::json::object body = {{"error", boost::json::string_view(error.data(), error.size())},
-                                    {"error_description",
-                                     boost::json::string_view(description.data(), description.size())}};
+  const boost::json::object body = {
+      {"error", boost::json::string_view(error.data(), error.size())},
+      {"error_description", boost::json::string_view(description.data(), description.size())}};
   net::WebResponse answer = JsonAnswer(boost::json::serialize(body));
   answer.status = status;
   return answer;

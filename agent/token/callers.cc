@@ -94,25 +94,27 @@ void TokenCallers::Svid(const TokenCaller& caller, GotSvid done) {
   bool is_new = false;
   {
     MutexLock lock(mutex_);
-    if (stopping_) return done(absl::UnavailableError("the agent is stopping"));
-    std::shared_ptr<Kept>& kept = kept_[key];
-    is_new = kept == nullptr;
-    if (is_new) kept = std::make_shared<Kept>();
-    kept->used = clock_.Steady();
-    found = Find(kept->latest, *caller.entry);
-    if (found == nullptr) {
-      if (waiting_ >= options_.max_waiting) {
+    if (stopping_) {
+      refused = absl::UnavailableError("the agent is stopping");
+    } else {
+      std::shared_ptr<Kept>& kept = kept_[key];
+      is_new = kept == nullptr;
+      if (is_new) kept = std::make_shared<Kept>();
+      kept->used = clock_.Steady();
+      found = Find(kept->latest, *caller.entry);
+      if (found == nullptr && waiting_ >= options_.max_waiting) {
         refused = absl::UnavailableError("too many requests wait for an SVID: try again later");
-      } else {
+      } else if (found == nullptr) {
         ++waiting_;
         kept->waiting.push_back({caller.entry, clock_.Steady() + options_.wait_svid, std::move(done)});
+        done = nullptr;
       }
     }
   }
   if (is_new) Subscribe(key, selectors);
-  if (found != nullptr) return done(std::move(found));
+  if (done == nullptr) return expirer_->Wake();
   if (!refused.ok()) return done(std::move(refused));
-  expirer_->Wake();
+  done(std::move(found));
 }
 
 void TokenCallers::Subscribe(const std::string& key, const spiffe::Selectors& selectors) {

@@ -1,6 +1,6 @@
 // Who asks on token.sock: the process at the other end of the connection, attested for each request, and the one of its
-// registration entries it acts as (T6). Keeps the SVIDs of those who asked lately fresh, so that a rotation in the middle
-// of a task is nothing a workload sees. Thread-safe. Must outlive every request.
+// registration entries it acts as (T6). Keeps the SVIDs of those who asked lately fresh, so that a rotation in the
+// middle of a task is nothing a workload sees. Thread-safe. Must outlive every request.
 #pragma once
 
 #include <functional>
@@ -33,9 +33,9 @@ struct TokenCaller {
 class TokenCallers {
  public:
   struct Options {
-    absl::Duration wait_svid = absl::Seconds(10);      // for an SVID that is not minted yet
-    absl::Duration keep_fresh = absl::Minutes(10);     // after the last request
-    size_t max_kept = 1024;                            // sets of selectors
+    absl::Duration wait_svid = absl::Seconds(10);   // for an SVID that is not minted yet
+    absl::Duration keep_fresh = absl::Minutes(10);  // after the last request
+    size_t max_kept = 1024;                         // sets of selectors
     size_t max_waiting = 1024;
   };
   TokenCallers(SvidCache& cache, Attestation& attestation, Clock& clock, Options options);

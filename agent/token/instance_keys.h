@@ -1,6 +1,7 @@
 // The instance keys: one for each (entry, agent), that access tokens are bound to by `cnf.jkt` and DPoP proofs are made
-// with. They outlive the SVIDs, which rotate, and are held in memory alone: a restart makes new ones, and what was bound
-// to the old is asked for again (tokens live minutes, refresh tokens are bound to the instance instead). Thread-safe.
+// with. They outlive the SVIDs, which rotate, and are held in memory alone: a restart makes new ones, and what was
+// bound to the old is asked for again (tokens live minutes, refresh tokens are bound to the instance instead).
+// Thread-safe.
 #pragma once
 
 #include <memory>

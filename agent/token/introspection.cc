@@ -105,7 +105,7 @@ Introspection::VerifiedPtr Introspection::Find(const std::string& hash, const oa
   MutexLock lock(mutex_);
   const auto found = verified_.find(hash);
   if (found == verified_.end()) return nullptr;
-  const VerifiedPtr verified = *found->second;
+  VerifiedPtr verified = *found->second;
   const auto key = state.token_keys.find(verified->token.key_id);
   if (key == state.token_keys.end() || !(key->second == verified->key)) {  // it would not be found good now
     recent_.erase(found->second);
@@ -156,8 +156,8 @@ std::optional<std::string> Introspection::Judge(const oauth::Presentation& prese
   const auto key = state.token_keys.find(judged.token.key_id);
   if (verified == nullptr && key != state.token_keys.end()) {
     // The answer holds the claims alone: it is the same for every presentation that is good.
-    verified = std::make_shared<Verified>(Verified{std::move(hash), judged.token, key->second,
-                                                   judged.active ? oauth::IntrospectionJson(judged) : ""});
+    verified = std::make_shared<Verified>(
+        Verified{std::move(hash), judged.token, key->second, judged.active ? oauth::IntrospectionJson(judged) : ""});
     if (judged.active) Keep(verified);
   }
   if (judged.token.context.rev > view.seq) return std::nullopt;

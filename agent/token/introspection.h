@@ -21,8 +21,8 @@
 
 namespace signet::agent {
 
-// Proofs that were presented, each good once (RFC 9449 11.1). Bounded in all and for each key, so that one client cannot
-// use up the room of the others; what finds no room counts as seen. Thread-safe.
+// Proofs that were presented, each good once (RFC 9449 11.1). Bounded in all and for each key, so that one client
+// cannot use up the room of the others; what finds no room counts as seen. Thread-safe.
 class SeenProofs {
  public:
   SeenProofs(size_t limit, size_t limit_per_key) : limit_(limit), limit_per_key_(limit_per_key) {}

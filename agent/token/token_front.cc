@@ -25,7 +25,8 @@ constexpr absl::string_view kTokenPath = "/oauth2/token", kIntrospectPath = "/oa
 constexpr size_t kMaxUri = 2048;
 
 absl::Status NoService() {
-  return absl::UnavailableError("the server has not told where its token service is: is token_service configured there?");
+  return absl::UnavailableError(
+      "the server has not told where its token service is: is token_service configured there?");
 }
 
 // scheme://authority in canonical form, and the rest.
@@ -43,7 +44,8 @@ absl::StatusOr<SplitUri> Split(const std::string& uri) {
 bool IsOfTokenService(const SplitUri& uri, const SplitUri& endpoint) {
   if (uri.origin != endpoint.origin) return false;
   const absl::string_view folder =
-      absl::string_view(endpoint.path).substr(0, endpoint.path.size() - (kTokenPath.size() - absl::string_view("/oauth2/").size()));
+      absl::string_view(endpoint.path)
+          .substr(0, endpoint.path.size() - (kTokenPath.size() - absl::string_view("/oauth2/").size()));
   return absl::StartsWithIgnoreCase(uri.path, folder) || absl::StrContains(uri.path, '%') ||
          absl::StrContains(uri.path, "//") || absl::StrContains(uri.path, "/.");
 }
@@ -76,13 +78,13 @@ TokenFront::Endpoints TokenFront::Where() const {
   where.token = absl::StrCat(base, kTokenPath);
   where.introspect = absl::StrCat(base, kIntrospectPath);
   where.token_url = server.empty() ? where.token : absl::StrCat(server, kTokenPath);
-  where.introspect_url = !server.empty()                         ? absl::StrCat(server, kIntrospectPath)
+  where.introspect_url = !server.empty()                        ? absl::StrCat(server, kIntrospectPath)
                          : !view.introspection_endpoint.empty() ? view.introspection_endpoint
-                                                                 : where.introspect;
+                                                                : where.introspect;
   return where;
 }
 
-void TokenFront::Handle(net::WebRequest request, net::Respond respond) {
+void TokenFront::Handle(const net::WebRequest& request, net::Respond respond) {
   if (request.path == kLivePath) {
     net::WebResponse alive = JsonAnswer(R"({"status":"ok"})");
     return respond(request.method == "GET" || request.method == "HEAD"
@@ -94,12 +96,13 @@ void TokenFront::Handle(net::WebRequest request, net::Respond respond) {
                      : request.path == kIntrospectPath ? &TokenFront::Introspect
                                                        : nullptr;
   if (serve == nullptr) {
-    return respond(OAuthRefusal(404, "invalid_request", "there are /oauth2/token, /oauth2/dpop, /oauth2/introspect and /livez"));
+    return respond(
+        OAuthRefusal(404, "invalid_request", "there are /oauth2/token, /oauth2/dpop, /oauth2/introspect and /livez"));
   }
   if (request.method != "POST") return respond(OAuthRefusal(405, "invalid_request", "only POST"));
   net::Form form;
   if (std::optional<net::WebResponse> refused = ReadForm(request, form)) return respond(*std::move(refused));
-  (this->*serve)(std::move(request), std::move(form), std::move(respond));
+  (this->*serve)(request, std::move(form), std::move(respond));
 }
 
 namespace {
@@ -108,7 +111,9 @@ WorkloadPtr WorkloadOf(const net::WebRequest& request) {
   return std::dynamic_pointer_cast<const Workload>(request.unix_peer);
 }
 
-absl::Status UnknownCaller() { return absl::PermissionDeniedError("the caller is unknown: connect to the socket anew"); }
+absl::Status UnknownCaller() {
+  return absl::PermissionDeniedError("the caller is unknown: connect to the socket anew");
+}
 
 }  // namespace
 
@@ -141,10 +146,9 @@ class TokenFront::TokenCall : public std::enable_shared_from_this<TokenCall> {
   void Post(absl::string_view nonce) {
     absl::StatusOr<std::string> proof = Proof(nonce);
     if (!proof.ok()) return Refuse(proof.status());
-    deps_.upstream.Post({where_.token_url, net::FormatForm(form_), *std::move(proof), caller_.entry->id, svid_},
-                        [self = shared_from_this()](absl::StatusOr<Upstream::Answer> answer) {
-                          self->OnAnswer(std::move(answer));
-                        });
+    deps_.upstream.Post(
+        {where_.token_url, net::FormatForm(form_), *std::move(proof), caller_.entry->id, svid_},
+        [self = shared_from_this()](absl::StatusOr<Upstream::Answer> answer) { self->OnAnswer(std::move(answer)); });
   }
 
   // The workload's own, or one by its instance key; none when the token shall be bound to the certificate.
@@ -165,9 +169,9 @@ class TokenFront::TokenCall : public std::enable_shared_from_this<TokenCall> {
       return Refuse(absl::UnavailableError("the token service cannot be reached: try again later"));
     }
     // RFC 9449 8: the server wants its nonce in the proof; ours to make anew, once.
-    if (const std::string& nonce = answer->Header("dpop-nonce");
-        own_proof_.empty() && !retried_ && !nonce.empty() && answer->status >= 400 && answer->status < 500 &&
-        absl::StrContains(answer->body, "use_dpop_nonce")) {
+    if (const std::string& nonce = answer->Header("dpop-nonce"); own_proof_.empty() && !retried_ && !nonce.empty() &&
+                                                                 answer->status >= 400 && answer->status < 500 &&
+                                                                 absl::StrContains(answer->body, "use_dpop_nonce")) {
       retried_ = true;
       return Post(nonce);
     }
@@ -194,7 +198,7 @@ class TokenFront::TokenCall : public std::enable_shared_from_this<TokenCall> {
   bool retried_ = false;
 };
 
-void TokenFront::Token(net::WebRequest request, net::Form form, net::Respond respond) {
+void TokenFront::Token(const net::WebRequest& request, net::Form form, net::Respond respond) {
   Endpoints where = Where();
   const std::string& binding = FieldOf(form, "token_binding");
   if (!binding.empty() && binding != "x5t" && binding != "dpop") {
@@ -208,8 +212,8 @@ void TokenFront::Token(net::WebRequest request, net::Form form, net::Respond res
   if (own != nullptr && !where.issuer.empty()) {
     const auto judged = oauth::VerifyDpop(*own, "POST", where.token, "", deps_.clock.Now());
     if (!judged.ok() || binding == "x5t") {
-      return respond(OAuthRefusal(400, "invalid_dpop_proof",
-                                  absl::StrCat("the proof must be for POST of ", where.token)));
+      return respond(
+          OAuthRefusal(400, "invalid_dpop_proof", absl::StrCat("the proof must be for POST of ", where.token)));
     }
   }
   const bool known = !where.issuer.empty();
@@ -238,28 +242,30 @@ absl::StatusOr<std::string> TokenFront::MakeProof(const net::Form& form, const T
   for (const std::string& endpoint : {where.token, where.token_url}) {
     SIGNET_ASSIGN_OR_RETURN(const SplitUri service, Split(endpoint), "the token endpoint");
     if (IsOfTokenService(split, service)) {
-      return absl::InvalidArgumentError("no proof is made for the token service: ask for a token at /oauth2/token here");
+      return absl::InvalidArgumentError(
+          "no proof is made for the token service: ask for a token at /oauth2/token here");
     }
   }
   SIGNET_ASSIGN_OR_RETURN(const InstanceKeyPtr key, deps_.keys.Get(*caller.entry));
   SIGNET_ASSIGN_OR_RETURN(const std::string bound, BoundKeyOf(token), "access_token");
-  if (bound != key->jkt) return absl::InvalidArgumentError("access_token is bound to another key: is it this process's own?");
+  if (bound != key->jkt)
+    return absl::InvalidArgumentError("access_token is bound to another key: is it this process's own?");
   return oauth::MakeDpop(key->key, method, uri, token, "", deps_.clock.Now());
 }
 
-void TokenFront::Dpop(net::WebRequest request, net::Form form, net::Respond respond) {
+void TokenFront::Dpop(const net::WebRequest& request, net::Form form, net::Respond respond) {
   WorkloadPtr workload = WorkloadOf(request);
   if (workload == nullptr) return respond(CallerRefusal(UnknownCaller()));
   const std::string client_id = FieldOf(form, "client_id");
-  deps_.callers.Identify(std::move(workload), client_id,
-                         [this, form = std::move(form),
-                          respond = std::move(respond)](absl::StatusOr<TokenCaller> caller) mutable {
-                           if (!caller.ok()) return respond(CallerRefusal(caller.status()));
-                           const absl::StatusOr<std::string> proof = MakeProof(form, *caller);
-                           if (!proof.ok()) return respond(CallerRefusal(proof.status()));
-                           if (const absl::Status same = caller->Confirm(); !same.ok()) return respond(CallerRefusal(same));
-                           respond(JsonAnswer(absl::StrCat(R"({"dpop":")", *proof, R"("})")));
-                         });
+  deps_.callers.Identify(
+      std::move(workload), client_id,
+      [this, form = std::move(form), respond = std::move(respond)](absl::StatusOr<TokenCaller> caller) mutable {
+        if (!caller.ok()) return respond(CallerRefusal(caller.status()));
+        const absl::StatusOr<std::string> proof = MakeProof(form, *caller);
+        if (!proof.ok()) return respond(CallerRefusal(proof.status()));
+        if (const absl::Status same = caller->Confirm(); !same.ok()) return respond(CallerRefusal(same));
+        respond(JsonAnswer(absl::StrCat(R"({"dpop":")", *proof, R"("})")));
+      });
 }
 
 // --- POST /oauth2/introspect
@@ -295,14 +301,14 @@ class TokenFront::IntrospectCall : public std::enable_shared_from_this<Introspec
 
  private:
   void Ask(SvidPtr svid) {
-    deps_.upstream.Post({where_.introspect_url, net::FormatForm(form_), "", caller_.entry->id, std::move(svid)},
-                        [self = shared_from_this()](absl::StatusOr<Upstream::Answer> answer) {
-                          if (!answer.ok() || answer->status != 200) {
-                            return self->Answer(self->deps_.introspection.Offline(self->presentation_));
-                          }
-                          self->Answer(
-                              self->deps_.introspection.FromServer(self->presentation_, std::move(answer->body)));
-                        });
+    deps_.upstream.Post(
+        {where_.introspect_url, net::FormatForm(form_), "", caller_.entry->id, std::move(svid)},
+        [self = shared_from_this()](absl::StatusOr<Upstream::Answer> answer) {
+          if (!answer.ok() || answer->status != 200) {
+            return self->Answer(self->deps_.introspection.Offline(self->presentation_));
+          }
+          self->Answer(self->deps_.introspection.FromServer(self->presentation_, std::move(answer->body)));
+        });
   }
 
   void Answer(std::string json) {
@@ -318,7 +324,7 @@ class TokenFront::IntrospectCall : public std::enable_shared_from_this<Introspec
   oauth::Presentation presentation_;
 };
 
-void TokenFront::Introspect(net::WebRequest request, net::Form form, net::Respond respond) {
+void TokenFront::Introspect(const net::WebRequest& request, net::Form form, net::Respond respond) {
   WorkloadPtr workload = WorkloadOf(request);
   if (workload == nullptr) return respond(CallerRefusal(UnknownCaller()));
   const std::string client_id = FieldOf(form, "client_id");

@@ -42,14 +42,14 @@ class TokenFront {
   // References outlive every answer.
   explicit TokenFront(TokenFrontDeps deps) : deps_(std::move(deps)) {}
 
-  void Handle(net::WebRequest request, net::Respond respond);
+  void Handle(const net::WebRequest& request, net::Respond respond);
 
  private:
   class TokenCall;
   class IntrospectCall;
-  void Token(net::WebRequest request, net::Form form, net::Respond respond);
-  void Dpop(net::WebRequest request, net::Form form, net::Respond respond);
-  void Introspect(net::WebRequest request, net::Form form, net::Respond respond);
+  void Token(const net::WebRequest& request, net::Form form, net::Respond respond);
+  void Dpop(const net::WebRequest& request, net::Form form, net::Respond respond);
+  void Introspect(const net::WebRequest& request, net::Form form, net::Respond respond);
   absl::StatusOr<std::string> MakeProof(const net::Form& form, const TokenCaller& caller) const;
 
   // Where the token service is; `issuer` empty: not known.

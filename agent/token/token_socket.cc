@@ -15,14 +15,15 @@ constexpr absl::Duration kQuietAfter = absl::Minutes(12);  // longer than anythi
 TokenSocket::TokenSocket(Options options, Deps deps)
     : options_(std::move(options)),
       clock_(deps.clock),
-      upstream_(deps.upstream != nullptr
-                    ? std::move(deps.upstream)
-                    : Upstream::Create({.server_id = options_.server_id},
-                                       [&cache = deps.cache] { return cache.OwnBundle(); }, deps.clock)),
+      upstream_(deps.upstream != nullptr ? std::move(deps.upstream)
+                                         : Upstream::Create(
+                                               {.server_id = options_.server_id},
+                                               [&cache = deps.cache] { return cache.OwnBundle(); }, deps.clock)),
       keys_(deps.clock, {}),
       introspection_(deps.pushed, deps.clock, deps.metrics, {.offline_grace = options_.offline_grace}),
       callers_(deps.cache, deps.attestation, deps.clock, {}),
-      front_({callers_, keys_, *upstream_, deps.pushed, introspection_, deps.clock, deps.metrics, options_.server_url}) {
+      front_(
+          {callers_, keys_, *upstream_, deps.pushed, introspection_, deps.clock, deps.metrics, options_.server_url}) {
   tidier_ = std::make_unique<Worker>("token-tidy", deps.clock, [this] { return Tidy(); });
 }
 
@@ -33,11 +34,11 @@ absl::StatusOr<std::unique_ptr<TokenSocket>> TokenSocket::Create(Options options
   limits.max_connections = 4 * options.connections_per_uid;  // no user alone keeps the others out
   rpc::UnixFront::OnAccept on_accept = PinAtAccept(deps.pinner, deps.metrics);
   std::unique_ptr<TokenSocket> made(new TokenSocket(std::move(options), std::move(deps)));
-  SIGNET_ASSIGN_OR_RETURN(made->server_,
-                          net::WebServer::ListenUnix(socket, limits, std::move(on_accept),
-                                                     [raw = made.get()](net::WebRequest request, net::Respond respond) {
-                                                       raw->Handle(std::move(request), std::move(respond));
-                                                     }));
+  SIGNET_ASSIGN_OR_RETURN(made->server_, net::WebServer::ListenUnix(
+                                             socket, limits, std::move(on_accept),
+                                             [raw = made.get()](const net::WebRequest& request, net::Respond respond) {
+                                               raw->Handle(request, std::move(respond));
+                                             }));
   return made;
 }
 
@@ -50,7 +51,7 @@ TokenSocket::~TokenSocket() {
   under_way_->idle.wait(lock, [&] { return under_way_->count == 0; });
 }
 
-void TokenSocket::Handle(net::WebRequest request, net::Respond respond) {
+void TokenSocket::Handle(const net::WebRequest& request, net::Respond respond) {
   last_request_ = absl::ToInt64Seconds(clock_.Steady());
   if (!active_.exchange(true)) tidier_->Wake();
   {
@@ -61,10 +62,9 @@ void TokenSocket::Handle(net::WebRequest request, net::Respond respond) {
     std::lock_guard lock(under_way->mutex);
     if (--under_way->count == 0) under_way->idle.notify_all();
   });
-  front_.Handle(std::move(request),
-                [running = std::move(running), respond = std::move(respond)](net::WebResponse answer) mutable {
-                  respond(std::move(answer));
-                });
+  front_.Handle(request, [running = std::move(running), respond = std::move(respond)](net::WebResponse answer) mutable {
+    respond(std::move(answer));
+  });
 }
 
 absl::Duration TokenSocket::Tidy() {

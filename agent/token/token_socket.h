@@ -48,7 +48,7 @@ class TokenSocket {
 
  private:
   TokenSocket(Options options, Deps deps);
-  void Handle(net::WebRequest request, net::Respond respond);
+  void Handle(const net::WebRequest& request, net::Respond respond);
   absl::Duration Tidy();
 
   // Requests under way: each holds it until it is answered and forgotten.

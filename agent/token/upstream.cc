@@ -97,7 +97,7 @@ class Connection {
     const auto add = [&](const std::string& line) {
       curl_slist* longer = curl_slist_append(list.get(), line.c_str());
       if (longer == nullptr) return false;
-      list.release();
+      (void)list.release();  // part of `longer`
       list.reset(longer);
       return true;
     };
@@ -326,7 +326,7 @@ class CurlUpstream final : public Upstream {
   Clock& clock_;
   std::atomic<bool> stopping_ = false;
   Mutex mutex_;
-  std::map<std::string, Pool> pools_ ABSL_GUARDED_BY(mutex_);  // by entry id
+  std::map<std::string, Pool> pools_ ABSL_GUARDED_BY(mutex_);        // by entry id
   std::map<std::string, size_t> under_way_ ABSL_GUARDED_BY(mutex_);  // by entry id
   size_t idle_ ABSL_GUARDED_BY(mutex_) = 0;
   Executor executor_;  // last: its threads use the above

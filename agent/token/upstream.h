@@ -47,10 +47,10 @@ class Upstream {
 
   struct Options {
     spiffe::Id server_id;
-    size_t threads = 4;             // requests at once
-    size_t queue_limit = 256;       // waiting ones
-    size_t per_entry_limit = 64;    // waiting and running ones of one entry: it does not starve the others
-    size_t idle_per_pool = 4;       // connections kept
+    size_t threads = 4;           // requests at once
+    size_t queue_limit = 256;     // waiting ones
+    size_t per_entry_limit = 64;  // waiting and running ones of one entry: it does not starve the others
+    size_t idle_per_pool = 4;     // connections kept
     size_t idle_total = 128;
     absl::Duration keep_idle = absl::Seconds(60);  // below the server's own limit
     absl::Duration connect_timeout = absl::Seconds(5), timeout = absl::Seconds(20);

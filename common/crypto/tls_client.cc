@@ -38,8 +38,7 @@ absl::Status Judge(const STACK_OF(X509) * shown, const JudgeServer& judge) {
 
 // OpenSSL's hook instead of its own verification. The untrusted list is what the server sent, its leaf first.
 int VerifyServer(X509_STORE_CTX* context, void* judge) {
-  const absl::Status verdict =
-      Judge(X509_STORE_CTX_get0_untrusted(context), *static_cast<const JudgeServer*>(judge));
+  const absl::Status verdict = Judge(X509_STORE_CTX_get0_untrusted(context), *static_cast<const JudgeServer*>(judge));
   X509_STORE_CTX_set_error(context, verdict.ok() ? X509_V_OK : X509_V_ERR_APPLICATION_VERIFICATION);
   return verdict.ok() ? 1 : 0;
 }

@@ -80,7 +80,11 @@ class TokenUpdates::Handle final : public Subscription {
 };
 
 TokenUpdates::TokenUpdates(Options options, TokenRegistry& registry, TokenSigner& signer, Clock& clock)
-    : options_(std::move(options)), registry_(registry), signer_(signer), position_(registry.seq()), told_keys_(signer.token_keys()) {
+    : options_(std::move(options)),
+      registry_(registry),
+      signer_(signer),
+      position_(registry.seq()),
+      told_keys_(signer.token_keys()) {
   beater_ = std::make_unique<Worker>("token-beat", clock, [this] { return Beat(); });
   changes_ = registry.Subscribe([this](const TokenRegistry::ChangeNote& change) {
     Tell({.change = &change}, false);
@@ -228,8 +232,8 @@ void WaitingTokens::StartWhole() {
 bool WaitingTokens::NextOfWhole(size_t max_bytes, v1::ServerMessage& message) {
   v1::TokenState& state = *message.mutable_token_state();
   const TokenUpdates::Options& options = updates_->options();
-  truncated_ = sending_->resources.size() > options.max_resources ||
-               sending_->revocations->size() > options.max_revocations;
+  truncated_ =
+      sending_->resources.size() > options.max_resources || sending_->revocations->size() > options.max_revocations;
   if (!sending_->begun && !truncated_) {
     sending_->begun = true;
     state.set_whole(true);

@@ -1,7 +1,7 @@
-// What agents are told of the token service over AgentSync (rule T4): the state it takes to judge a token, each change of
-// it at once, a heartbeat a second, and the signed head of the audit chain (T10). One TokenUpdates for the server watches
-// the registry, the keys and the audit log; a WaitingTokens for each stream holds what that agent still has to be told:
-// names of resources, whose values are looked up when they are sent, and revocations.
+// What agents are told of the token service over AgentSync (rule T4): the state it takes to judge a token, each change
+// of it at once, a heartbeat a second, and the signed head of the audit chain (T10). One TokenUpdates for the server
+// watches the registry, the keys and the audit log; a WaitingTokens for each stream holds what that agent still has to
+// be told: names of resources, whose values are looked up when they are sent, and revocations.
 #pragma once
 
 #include <atomic>
@@ -102,7 +102,7 @@ class WaitingTokens {
   bool NextChanges(size_t max_bytes, v1::ServerMessage& message);
 
   const TokenUpdates* const updates_;
-  bool where_ = false;      // issuer and endpoint are to be told
+  bool where_ = false;  // issuer and endpoint are to be told
   bool wanted_ = false;
   bool whole_ = false;      // all of it is to be told, from the start
   bool truncated_ = false;  // it was over the cap when last told

@@ -33,8 +33,8 @@ class FakeServerClient final : public agent::ServerClient {
   void RefuseEvidence(absl::Status why);
   void Notify(agent::SyncMessage::Notice notice);
   void Push(agent::SyncMessage message);  // as it is, to every stream
-  void NewEpoch();     // a restored database: ends the streams
-  void OnlyPolling();  // no AgentSync, as a SPIRE server
+  void NewEpoch();                        // a restored database: ends the streams
+  void OnlyPolling();                     // no AgentSync, as a SPIRE server
   void SetTtl(absl::Duration ttl);
   void RefuseEntry(const std::string& id);
   const agent::TestAuthority& authority() const { return *authority_; }

@@ -228,6 +228,8 @@ class TokenFrontTest(unittest.TestCase):
         self.assertEqual(kept.read_text().count("."), 2)
         before = kept.read_text()
         wait_for("a later one", lambda: kept.read_text() != before, 30)
+        verified = front.system.signet("audit", "verify", "--head", kept)
+        self.assertTrue(verified["tail_proven"], verified)
 
 
 if __name__ == "__main__":

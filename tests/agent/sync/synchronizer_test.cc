@@ -54,7 +54,8 @@ class Life {
                         std::lock_guard lock(mutex);
                         fatal = std::move(why);
                       },
-                      &pushed, [this](const std::string& head) {
+                      &pushed,
+                      [this](const std::string& head) {
                         std::lock_guard lock(mutex);
                         heads.push_back(head);
                       }}) {}
@@ -468,8 +469,9 @@ TEST_F(SynchronizerTest, T4TheTokenStateIsAskedForOnceAWorkloadAsks) {
   server_->Await([](const auto& calls) { return calls.interests == std::vector<bool>{false, true}; });
   server_->SetAway(true);  // the next stream asks at once
   server_->SetAway(false);
-  AdvanceUntil("asked again", absl::Seconds(1),
-               [&] { return server_->calls().interests == std::vector<bool>{false, true, true}; });
+  AdvanceUntil("asked again", absl::Seconds(1), [&] {
+    return server_->calls().interests == std::vector<bool>{false, true, true};
+  });
 }
 
 TEST_F(SynchronizerTest, T4BeatsAndTokenStateReachTheReadersAndAreNotAcknowledged) {

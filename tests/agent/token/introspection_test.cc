@@ -116,15 +116,10 @@ TEST_F(IntrospectionTest, T4WhatWasSeenMustBeWhatTheTokenSays) {
   good.task = "task-1";
   EXPECT_THAT(introspection_->Local(good), IsActive());
   for (const auto& spoil : std::vector<std::function<void(oauth::Presentation&)>>{
-           [](auto& p) { p.caller = "spiffe://example.org/agent/toolsmith/1"; },
-           [](auto& p) { p.peer_x5t_s256 = ""; },
-           [](auto& p) { p.peer_x5t_s256 = "other"; },
-           [](auto& p) { p.task = ""; },
-           [](auto& p) { p.task = "task-2"; },
-           [](auto& p) { p.tool = "look"; },
-           [](auto& p) { p.token.back() = p.token.back() == 'A' ? 'B' : 'A'; },
-           [](auto& p) { p.token = "x"; },
-           [](auto& p) { p.token = std::string(20'000, 'x'); }}) {
+           [](auto& p) { p.caller = "spiffe://example.org/agent/toolsmith/1"; }, [](auto& p) { p.peer_x5t_s256 = ""; },
+           [](auto& p) { p.peer_x5t_s256 = "other"; }, [](auto& p) { p.task = ""; }, [](auto& p) { p.task = "task-2"; },
+           [](auto& p) { p.tool = "look"; }, [](auto& p) { p.token.back() = p.token.back() == 'A' ? 'B' : 'A'; },
+           [](auto& p) { p.token = "x"; }, [](auto& p) { p.token = std::string(20'000, 'x'); }}) {
     oauth::Presentation bad = good;
     spoil(bad);
     EXPECT_THAT(introspection_->Local(bad), Optional(Eq(kNo)));

@@ -71,8 +71,8 @@ class TokenFrontTest : public ::testing::Test {
     pushed_.Opened();
     pushed_.Apply(WholeState(maker_));
     callers_ = std::make_unique<TokenCallers>(cache_, *attestation_, clock_, TokenCallers::Options{});
-    front_ = std::make_unique<TokenFront>(TokenFrontDeps{*callers_, keys_, upstream_, pushed_, introspection_, clock_,
-                                                         metrics_, ""});
+    front_ = std::make_unique<TokenFront>(
+        TokenFrontDeps{*callers_, keys_, upstream_, pushed_, introspection_, clock_, metrics_, ""});
   }
   ~TokenFrontTest() override { callers_->Stop(); }
 
@@ -128,8 +128,7 @@ class TokenFrontTest : public ::testing::Test {
   std::vector<std::unique_ptr<WorkloadAttestor>> attestors_;
   std::unique_ptr<Attestation> attestation_;
   std::shared_ptr<fakes::FakePeerProcess> process_ = std::make_shared<fakes::FakePeerProcess>();
-  std::shared_ptr<const Workload> connection_ =
-      std::make_shared<const Workload>(rpc::UnixConnection{}, process_);
+  std::shared_ptr<const Workload> connection_ = std::make_shared<const Workload>(rpc::UnixConnection{}, process_);
   TokenMaker maker_;
   PushedTokens pushed_{clock_};
   Introspection introspection_{pushed_, clock_, metrics_, {}};
@@ -329,8 +328,7 @@ TEST_F(TokenFrontTest, MakesAProofForACallOfAResource) {
       Ask("/oauth2/dpop", {{"htm", "POST"}, {"htu", "https://mcp.example.org/orders/call"}, {"access_token", token}});
   ASSERT_EQ(answer.status, 200) << answer.body;
   const std::string proof = answer.body.substr(9, answer.body.size() - 11);
-  const auto judged =
-      oauth::VerifyDpop(proof, "POST", "https://mcp.example.org/orders/call", token, clock_.Now());
+  const auto judged = oauth::VerifyDpop(proof, "POST", "https://mcp.example.org/orders/call", token, clock_.Now());
   ASSERT_TRUE(judged.ok()) << judged.status() << answer.body;
   EXPECT_EQ(judged->jkt, claims.binding.jkt);
 
@@ -347,12 +345,11 @@ TEST_F(TokenFrontTest, T6NoProofIsMadeThatTheTokenEndpointWouldTake) {
   oauth::AccessToken claims = maker_.Claims(clock_.Now());
   claims.binding = {.jkt = JktOf(upstream_.asked()[0].dpop)};
   const std::string token = maker_.Sign(claims);
-  for (const char* uri :
-       {kEndpoint, "HTTPS://ID.example.org/oauth2/token", "https://id.example.org:443/oauth2/token",
-        "https://id.example.org/oauth2/%74oken", "https://id.example.org/x/../oauth2/token",
-        "https://id.example.org//oauth2/token", "https://id.example.org/OAuth2/token",
-        "https://id.example.org/oauth2/introspect", "https://id.example.org/oauth2/token?x=1",
-        "https://id.example.org/oauth2/token#x", "id.example.org/oauth2/token", ""}) {
+  for (const char* uri : {kEndpoint, "HTTPS://ID.example.org/oauth2/token", "https://id.example.org:443/oauth2/token",
+                          "https://id.example.org/oauth2/%74oken", "https://id.example.org/x/../oauth2/token",
+                          "https://id.example.org//oauth2/token", "https://id.example.org/OAuth2/token",
+                          "https://id.example.org/oauth2/introspect", "https://id.example.org/oauth2/token?x=1",
+                          "https://id.example.org/oauth2/token#x", "id.example.org/oauth2/token", ""}) {
     EXPECT_THAT(Ask("/oauth2/dpop", {{"htm", "POST"}, {"htu", uri}, {"access_token", token}}),
                 Refused(400, "invalid_request"))
         << uri;
@@ -419,8 +416,8 @@ TEST_F(TokenFrontTest, UntilTheServerHasToldWhereItIsThereIsNoToken) {
       TokenFrontDeps{*callers_, keys_, upstream_, nothing, introspection_, clock_, metrics_, ""});
   EXPECT_THAT(Token(), Refused(503, "temporarily_unavailable"));
   EXPECT_THAT(upstream_.asked(), IsEmpty());
-  front_ = std::make_unique<TokenFront>(TokenFrontDeps{*callers_, keys_, upstream_, nothing, introspection_, clock_,
-                                                       metrics_, "https://10.0.0.1:8444/"});
+  front_ = std::make_unique<TokenFront>(
+      TokenFrontDeps{*callers_, keys_, upstream_, nothing, introspection_, clock_, metrics_, "https://10.0.0.1:8444/"});
   EXPECT_EQ(Token().status, 200);
   EXPECT_EQ(upstream_.asked()[0].url, "https://10.0.0.1:8444/oauth2/token");
 }

@@ -28,16 +28,15 @@ class UpstreamTest : public ::testing::Test {
   UpstreamTest() : clock_(absl::Now()), authority_(absl::Now()) {
     Serve(authority_, kServerPath);
     bundle_ = std::make_shared<const spiffe::Bundle>(authority_.bundle());
-    upstream_ = Upstream::Create({.server_id = IdOf(kServerPath), .max_answer_bytes = 1000},
-                                 [this] { return bundle_; }, clock_);
+    upstream_ = Upstream::Create(
+        {.server_id = IdOf(kServerPath), .max_answer_bytes = 1000}, [this] { return bundle_; }, clock_);
   }
   void Serve(const TestAuthority& authority, const std::string& path) {
     spiffe::Entry entry = EntryOf("server", {"a:b"});
     entry.spiffe_id = IdOf(path);
     const HeldSvid held =
         authority.Mint(std::make_shared<const spiffe::Entry>(entry), {absl::Now(), absl::ZeroDuration()});
-    auto identity =
-        std::make_shared<const net::WebCertificate>(net::WebCertificate{held.svid->chain, held.svid->key});
+    auto identity = std::make_shared<const net::WebCertificate>(net::WebCertificate{held.svid->chain, held.svid->key});
     server_.reset();
     server_ = *net::WebServer::ListenTls(
         "127.0.0.1:0", {},
@@ -154,8 +153,8 @@ TEST_F(UpstreamTest, ConnectionsThatIdledAreNotUsedAgain) {
 }
 
 TEST_F(UpstreamTest, OneEntryDoesNotStarveTheOthers) {
-  upstream_ = Upstream::Create({.server_id = IdOf(kServerPath), .threads = 2, .per_entry_limit = 2},
-                               [this] { return bundle_; }, clock_);
+  upstream_ = Upstream::Create(
+      {.server_id = IdOf(kServerPath), .threads = 2, .per_entry_limit = 2}, [this] { return bundle_; }, clock_);
   {
     MutexLock lock(mutex_);
     hold_ = true;
