@@ -75,11 +75,10 @@ void TokenCallers::Identify(WorkloadPtr workload, std::string client_id, Identif
   });
 }
 
-SvidPtr TokenCallers::Find(const UpdatePtr& update, const spiffe::Entry& entry) const {
+SvidPtr TokenCallers::Find(const UpdatePtr& update, const spiffe::Entry& entry) {
   if (update == nullptr) return nullptr;
   for (const Identity& identity : update->identities) {
-    if (identity.entry->id == entry.id && identity.svid != nullptr && identity.svid->id == entry.spiffe_id &&
-        identity.svid->leaf().not_after() > clock_.Now()) {
+    if (identity.entry->id == entry.id && identity.svid != nullptr && identity.svid->id == entry.spiffe_id) {
       return identity.svid;
     }
   }

@@ -49,7 +49,8 @@ class TokenCallers {
   void Identify(WorkloadPtr workload, std::string client_id, Identified done);
 
   using GotSvid = absl::AnyInvocable<void(absl::StatusOr<SvidPtr>)>;
-  // The X.509-SVID of the caller's entry as of now, never an expired one. Inline when it is there. kUnavailable.
+  // The X.509-SVID of the caller's entry as the cache last told, which drops those that have ended. Inline when it is
+  // there. kUnavailable.
   void Svid(const TokenCaller& caller, GotSvid done);
 
   // Lets go of what nobody asked for lately.
@@ -68,7 +69,7 @@ class TokenCallers {
     absl::Duration used;  // steady
     std::unique_ptr<SvidCache::Subscription> subscription;
   };
-  SvidPtr Find(const UpdatePtr& update, const spiffe::Entry& entry) const;
+  static SvidPtr Find(const UpdatePtr& update, const spiffe::Entry& entry);
   void OnUpdate(const std::string& key, UpdatePtr update);
   void Subscribe(const std::string& key, const spiffe::Selectors& selectors);
   absl::Duration Expire();
