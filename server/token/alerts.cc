@@ -79,7 +79,7 @@ std::vector<std::string> Alerts::Observe(const Observation& observation) {
     watched.ratio_told = true;
     raise("denial-ratio", absl::StrCat(watched.refused, " of ", watched.calls, " requests were refused within a minute; last: ", observation.refusal));
   }
-  if (!watched.rate_told && watched.total > limits_.learning_calls && watched.calls >= kRateCalls &&
+  if (!watched.rate_told && watched.average > 0 && watched.total > limits_.learning_calls && watched.calls >= kRateCalls &&
       static_cast<double>(watched.calls) > kRateFactor * std::max(watched.average, 1.0)) {
     watched.rate_told = true;
     raise("call-rate", absl::StrCat(watched.calls, " requests within a minute, against an average of ",

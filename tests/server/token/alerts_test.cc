@@ -64,6 +64,10 @@ TEST_F(AlertsTest, ARateFarAboveItsOwnAverageIsTold) {
   EXPECT_EQ(told, 1);
 }
 
+TEST_F(AlertsTest, AnIdentityOfItsFirstMinuteHasNoAverageToExceed) {
+  for (int i = 0; i < 500; ++i) EXPECT_THAT(alerts.Observe(Granted()), Not(Contains("call-rate")));
+}
+
 TEST_F(AlertsTest, DepthNearTheLimitIsTold) {
   alerts.Observe(Granted());
   Alerts::Observation deep = Granted();
