@@ -55,11 +55,11 @@ bool IsPublicV4(uint32_t address) {
 }
 
 bool IsPublicV6(const uint8_t* bytes) {
-  if ((bytes[0] & 0xE0) != 0x20) return false;  // global unicast is 2000::/3 so far
+  if ((bytes[0] & 0xE0) != 0x20) return false;             // global unicast is 2000::/3 so far
   if (bytes[0] == 0x20 && bytes[1] == 0x02) return false;  // 6to4 carries an IPv4 address
   if (bytes[0] == 0x20 && bytes[1] == 0x01) {
-    if (bytes[2] < 0x02) return false;                         // 2001::/23, Teredo among them
-    if (bytes[2] == 0x0D && bytes[3] == 0xB8) return false;    // documentation
+    if (bytes[2] < 0x02) return false;                       // 2001::/23, Teredo among them
+    if (bytes[2] == 0x0D && bytes[3] == 0xB8) return false;  // documentation
   }
   return true;
 }

@@ -1,6 +1,6 @@
 // One blocking HTTPS GET by libcurl: the bundle of a bootstrap URL, the keys of an issuer. https only, the system's
-// roots, at most 3 redirects (https again), `max_bytes` of body, `timeout` for all of it. Run it on an Executor or before
-// serving.
+// roots, at most 3 redirects (https again), `max_bytes` of body, `timeout` for all of it. Run it on an Executor or
+// before serving.
 #pragma once
 
 #include <string>
@@ -25,8 +25,8 @@ struct GuardedGet {
 };
 absl::StatusOr<std::string> HttpsGetGuarded(const std::string& url, const GuardedGet& options);
 
-// Whether an address may be that of a public server: global unicast, IPv4 or IPv6 (RFC 6890). `address`: a sockaddr_in or
-// sockaddr_in6.
+// Whether an address may be that of a public server: global unicast, IPv4 or IPv6 (RFC 6890). `address`: a sockaddr_in
+// or sockaddr_in6.
 bool IsPublicAddress(const void* address, size_t bytes);
 
 }  // namespace signet::net

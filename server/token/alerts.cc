@@ -12,11 +12,11 @@ namespace {
 
 constexpr char kFirstUse[] = "first-use";
 constexpr absl::Duration kWindow = absl::Minutes(1);
-constexpr double kWeight = 0.2;             // of the newest window in the average
-constexpr double kRateFactor = 10;          // times its own average
-constexpr uint64_t kRateCalls = 60;         // and at least so many in a window
-constexpr uint64_t kRatioCalls = 10;        // calls before a share of refusals says anything
-constexpr uint64_t kRatioPercent = 50;      // refused
+constexpr double kWeight = 0.2;         // of the newest window in the average
+constexpr double kRateFactor = 10;      // times its own average
+constexpr uint64_t kRateCalls = 60;     // and at least so many in a window
+constexpr uint64_t kRatioCalls = 10;    // calls before a share of refusals says anything
+constexpr uint64_t kRatioPercent = 50;  // refused
 
 }  // namespace
 
@@ -77,7 +77,8 @@ std::vector<std::string> Alerts::Observe(const Observation& observation) {
   if (!observation.granted) ++watched.refused;
   if (!watched.ratio_told && watched.calls >= kRatioCalls && watched.refused * 100 >= watched.calls * kRatioPercent) {
     watched.ratio_told = true;
-    raise("denial-ratio", absl::StrCat(watched.refused, " of ", watched.calls, " requests were refused within a minute; last: ", observation.refusal));
+    raise("denial-ratio", absl::StrCat(watched.refused, " of ", watched.calls,
+                                       " requests were refused within a minute; last: ", observation.refusal));
   }
   if (!watched.rate_told && watched.average > 0 && watched.total > limits_.learning_calls && watched.calls >= kRateCalls &&
       static_cast<double>(watched.calls) > kRateFactor * std::max(watched.average, 1.0)) {

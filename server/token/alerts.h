@@ -30,11 +30,11 @@ struct Alert {
 class Alerts {
  public:
   struct Limits {
-    size_t alerts = 1024;           // kept
-    size_t identities = 65'536;     // watched; beyond it new ones are not
-    size_t features = 1024;         // first uses remembered of one identity
-    size_t tokens = 65'536;         // whose peer is remembered
-    uint64_t learning_calls = 20;   // before an identity has an average of its own
+    size_t alerts = 1024;          // kept
+    size_t identities = 65'536;    // watched; beyond it new ones are not
+    size_t features = 1024;        // first uses remembered of one identity
+    size_t tokens = 65'536;        // whose peer is remembered
+    uint64_t learning_calls = 20;  // before an identity has an average of its own
   };
   Alerts(Clock& clock, Metrics& metrics);
   Alerts(Clock& clock, Metrics& metrics, Limits limits);
@@ -61,10 +61,10 @@ class Alerts {
  private:
   struct Watched {
     absl::flat_hash_set<std::string> seen;
-    uint64_t calls = 0, refused = 0;          // of the window
-    uint64_t total = 0;                       // calls ever
-    absl::Duration window_start;              // steady
-    double average = 0;                       // calls a window, exponentially weighted
+    uint64_t calls = 0, refused = 0;             // of the window
+    uint64_t total = 0;                          // calls ever
+    absl::Duration window_start;                 // steady
+    double average = 0;                          // calls a window, exponentially weighted
     bool rate_told = false, ratio_told = false;  // in this window
   };
   void Add(const std::string& kind, const std::string& identity, const std::string& detail, const std::string& txn)

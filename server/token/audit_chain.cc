@@ -49,8 +49,7 @@ absl::StatusOr<std::string> RawHash(const boost::json::object& object, const cha
   SIGNET_ASSIGN_OR_RETURN(const std::string text, Text(object, name));
   if (text.empty()) return text;
   constexpr absl::string_view kPrefix = "sha-256:";
-  const std::string raw =
-      text.size() == kPrefix.size() + 64 ? absl::HexStringToBytes(text.substr(kPrefix.size())) : "";
+  const std::string raw = text.size() == kPrefix.size() + 64 ? absl::HexStringToBytes(text.substr(kPrefix.size())) : "";
   if (HashText(raw) != text) return absl::InvalidArgumentError(absl::StrCat("\"", name, "\" is no hash"));
   return raw;
 }
@@ -67,8 +66,8 @@ std::function<std::string(uint64_t, absl::string_view)> AuditBody(const boost::j
   std::string head = absl::StrCat("{", Members(before), before.empty() ? "" : ",", "\"prev\":\"");
   std::string middle = absl::StrCat("\",", Members(between), between.empty() ? "" : ",", "\"seq\":");
   std::string tail = absl::StrCat(after.empty() ? "" : ",", Members(after), "}");
-  return [head = std::move(head), middle = std::move(middle), tail = std::move(tail)](
-             uint64_t seq, absl::string_view previous) {
+  return [head = std::move(head), middle = std::move(middle), tail = std::move(tail)](uint64_t seq,
+                                                                                      absl::string_view previous) {
     return absl::StrCat(head, HashText(previous), middle, seq, tail);
   };
 }

@@ -139,17 +139,17 @@ class DatabaseExport final : public AuditExport {
     absl::Duration wait = absl::InfiniteDuration();
     if (!options_.path.empty()) {
       wait = std::min(wait, Drain(file_, [this](const std::string& lines, uint64_t) {
-               SIGNET_RETURN_IF_ERROR(AppendToFile(options_.path, torn_ ? absl::StrCat("\n", lines) : lines));
-               torn_ = false;
-               return absl::OkStatus();
-             }));
+                        SIGNET_RETURN_IF_ERROR(AppendToFile(options_.path, torn_ ? absl::StrCat("\n", lines) : lines));
+                        torn_ = false;
+                        return absl::OkStatus();
+                      }));
     }
     if (!options_.url.empty()) {
       wait = std::min(wait, Drain(url_, [this](const std::string& lines, uint64_t seq) {
-               SIGNET_RETURN_IF_ERROR(net::HttpPost(options_.url, kLineType, lines, kPostTimeout));
-               if (options_.cursor_path.empty()) return absl::OkStatus();
-               return fs::WriteFileAtomically(options_.cursor_path, absl::StrCat(options_.epoch, " ", seq));
-             }));
+                        SIGNET_RETURN_IF_ERROR(net::HttpPost(options_.url, kLineType, lines, kPostTimeout));
+                        if (options_.cursor_path.empty()) return absl::OkStatus();
+                        return fs::WriteFileAtomically(options_.cursor_path, absl::StrCat(options_.epoch, " ", seq));
+                      }));
     }
     return wait;
   }
@@ -191,7 +191,7 @@ class DatabaseExport final : public AuditExport {
 
   const Options options_;
   TokenUseStore& store_;
-  Sink file_, url_;  // of the worker's thread
+  Sink file_, url_;    // of the worker's thread
   bool torn_ = false;  // the file ends in half a line
   Mutex mutex_;
   std::string head_ ABSL_GUARDED_BY(mutex_);

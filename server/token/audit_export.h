@@ -1,7 +1,6 @@
-// Sends the audit chain out as JSON lines: appended to a file, or posted to a URL. Reads the database after the place it
-// has reached, so nothing is queued and nothing is lost while a sink is away. At least once: after a crash a few lines
-// may come twice.
-// One worker thread; Wake() from anywhere.
+// Sends the audit chain out as JSON lines: appended to a file, or posted to a URL. Reads the database after the place
+// it has reached, so nothing is queued and nothing is lost while a sink is away. At least once: after a crash a few
+// lines may come twice. One worker thread; Wake() from anywhere.
 #pragma once
 
 #include <memory>

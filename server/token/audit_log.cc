@@ -231,9 +231,11 @@ AuditLog::Verification ChainedAuditLog::Verify(const std::string& server_id, con
       if (absl::Status status = check.Finish(*head); !status.ok()) return failed(status);
     }
   }
-  if (result.records == 0) return failed(absl::NotFoundError(absl::StrCat("no audit records of server \"", server_id, "\"")));
+  if (result.records == 0)
+    return failed(absl::NotFoundError(absl::StrCat("no audit records of server \"", server_id, "\"")));
   if (head.has_value() && !head_found) {
-    return failed(absl::DataLossError(absl::StrCat("the chain of epoch ", head->epoch, ", which the head names, is gone")));
+    return failed(
+        absl::DataLossError(absl::StrCat("the chain of epoch ", head->epoch, ", which the head names, is gone")));
   }
   result.proven = true;
   result.tail_proven = head.has_value() && clock_.Now() - head->at <= kAuditTailWindow;
@@ -247,7 +249,8 @@ AuditLog::Verification ChainedAuditLog::Verify(const std::string& server_id, con
 
 absl::StatusOr<std::unique_ptr<AuditLog>> AuditLog::Create(Options options, TokenUseStore& store, TokenSigner& signer,
                                                            Clock& clock) {
-  // A chain that was lost with its database is not begun again under the same number: a head kept outside shows the loss.
+  // A chain that was lost with its database is not begun again under the same number: a head kept outside shows the
+  // loss.
   uint64_t epoch = static_cast<uint64_t>(absl::ToUnixMillis(clock.Now()));
   const absl::StatusOr<AuditRecord> last = store.LastAudit(options.server_id);
   if (last.ok()) {
@@ -264,8 +267,7 @@ absl::StatusOr<std::unique_ptr<AuditLog>> AuditLog::Create(Options options, Toke
                                .cursor_path = options.export_cursor_path};
     SIGNET_ASSIGN_OR_RETURN(exporter, AuditExport::Create(std::move(sinks), store, clock));
   }
-  auto log =
-      std::make_unique<ChainedAuditLog>(std::move(options), epoch, std::move(exporter), store, signer, clock);
+  auto log = std::make_unique<ChainedAuditLog>(std::move(options), epoch, std::move(exporter), store, signer, clock);
   SIGNET_RETURN_IF_ERROR(log->Start());
   return log;
 }

@@ -1,6 +1,6 @@
 // The audit chain of this server (T10): every decision, refusals too, as canonical JSON hashed into a chain; durable
-// before a token leaves; a signed head every N records and every 10 s even when idle. Tokens stand in it as hashes only.
-// Exported from the database, not from a queue: a sink that was away gets what it missed, whatever the time.
+// before a token leaves; a signed head every N records and every 10 s even when idle. Tokens stand in it as hashes
+// only. Exported from the database, not from a queue: a sink that was away gets what it missed, whatever the time.
 // Thread-safe. Append never blocks; its completion runs on the datastore's writer thread.
 #pragma once
 

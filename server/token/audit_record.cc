@@ -52,7 +52,7 @@ boost::json::object AuditAuth(const Client& client) {
   Set(auth, "method", MethodName(client.method));
   Set(auth, client.method == ClientAuthMethod::kX509Svid ? "svid_serial" : "jti_hash",
       client.method == ClientAuthMethod::kX509Svid || client.credential.empty() ? client.credential
-                                                                               : oauth::Hash(client.credential));
+                                                                                : oauth::Hash(client.credential));
   return auth;
 }
 

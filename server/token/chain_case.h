@@ -1,5 +1,5 @@
-// Operands of a decision about a chain: grant, task, user and parent, looked up in the registry. Used by the exchange, the
-// refresh and the dry run. Nothing here decides; what is not found stays empty (T1).
+// Operands of a decision about a chain: grant, task, user and parent, looked up in the registry. Used by the exchange,
+// the refresh and the dry run. Nothing here decides; what is not found stays empty (T1).
 #pragma once
 
 #include <memory>

@@ -29,7 +29,11 @@ void ClientCredentials(const TokenServiceDeps& deps, TokenCallPtr call) {
   if (auto error = ReadRequested(call->request, *grant_case)) return Refuse(deps, call, *error);
   if (auto error = ReadBinding(*call, *grant_case)) return Refuse(deps, call, *error);
   grant_case->input.session = call->request.Get("session");
-  Issue(deps, {.call = std::move(call), .grant_case = std::move(grant_case), .answered_type = {}, .with_refresh = {}, .on_reuse = {}});
+  Issue(deps, {.call = std::move(call),
+               .grant_case = std::move(grant_case),
+               .answered_type = {},
+               .with_refresh = {},
+               .on_reuse = {}});
 }
 
 }  // namespace signet::server

@@ -10,9 +10,8 @@
 
 namespace signet::server {
 
-// Judges presentations by the registry as it stands (T4). Parameters beside `token`: peer_x5t#S256, or dpop with htm and
-// htu; tool, task, session. Counts calls against the quota of the token (T8).
-// Thread-safe.
+// Judges presentations by the registry as it stands (T4). Parameters beside `token`: peer_x5t#S256, or dpop with htm
+// and htu; tool, task, session. Counts calls against the quota of the token (T8). Thread-safe.
 class Introspection {
  public:
   explicit Introspection(const TokenServiceDeps& deps) : deps_(deps) {}

@@ -1,5 +1,5 @@
-// The dry run of an exchange: the same reading, the same decision, and nothing else. It proves no one's key: a token that
-// is bound to one is taken as presented by it.
+// The dry run of an exchange: the same reading, the same decision, and nothing else. It proves no one's key: a token
+// that is bound to one is taken as presented by it.
 #include <utility>
 
 #include <google/protobuf/struct.pb.h>
@@ -41,7 +41,8 @@ token::v1::ExplainResponse Refused(const OAuthError& error) {
   return response;
 }
 
-token::v1::ExplainResponse ResponseOf(const TokenServiceDeps& deps, const TokenCall& call, const GrantCase& grant_case) {
+token::v1::ExplainResponse ResponseOf(const TokenServiceDeps& deps, const TokenCall& call,
+                                      const GrantCase& grant_case) {
   const Decision decision = Decide(grant_case.input);
   token::v1::ExplainResponse response;
   if (decision.refusal.has_value()) {
@@ -133,7 +134,8 @@ void ExplainExchange(const TokenServiceDeps& deps, token::v1::ExplainRequest req
   ReadClient(*call, *grant_case);
 
   if (request.grant_type() == "client_credentials") {
-    if (call->client.identity == nullptr) return done(Refused({400, "unauthorized_client", "no identity record", "", ""}));
+    if (call->client.identity == nullptr)
+      return done(Refused({400, "unauthorized_client", "no identity record", "", ""}));
     grant_case->input.kind = RequestKind::kClientCredentials;
     if (auto error = ReadTargets(deps, call->request, "", *grant_case)) return done(Refused(*error));
     return Conclude(deps, *call, *grant_case, std::move(done));

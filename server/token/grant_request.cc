@@ -77,8 +77,8 @@ std::optional<OAuthError> ReadRequested(const TokenRequest& request, GrantCase& 
   oauth::Atoms by_scope, by_details;
   if (!scope.empty()) {
     const std::vector<std::string> scopes = absl::StrSplit(scope, ' ');
-    const bool malformed = std::any_of(scopes.begin(), scopes.end(),
-                                       [](const std::string& s) { return s.empty() || !IsScopeToken(s); });
+    const bool malformed =
+        std::any_of(scopes.begin(), scopes.end(), [](const std::string& s) { return s.empty() || !IsScopeToken(s); });
     if (malformed || scopes.size() > kMaxScopes) {
       return OAuthError{400, "invalid_scope", "the scope is malformed", "", ""};
     }
@@ -97,7 +97,8 @@ std::optional<OAuthError> ReadRequested(const TokenRequest& request, GrantCase& 
     std::map<std::string, std::vector<oauth::ToolCallDetails>> by_resource;
     for (oauth::ToolCallDetails& detail : *details) {
       if (detail.max_calls.has_value()) {
-        input.max_calls = input.max_calls.has_value() ? std::min(*input.max_calls, *detail.max_calls) : *detail.max_calls;
+        input.max_calls =
+            input.max_calls.has_value() ? std::min(*input.max_calls, *detail.max_calls) : *detail.max_calls;
       }
       if (detail.resource.empty()) detail.resource = input.resource;
       by_resource[detail.resource].push_back(std::move(detail));

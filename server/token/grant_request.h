@@ -30,8 +30,8 @@ struct GrantCase {
   std::vector<std::string> amr;
 };
 
-// The audience and the further resources: `resource` and `audience` as they came; the first is the audience. None asked:
-// `fallback`, which may be empty.
+// The audience and the further resources: `resource` and `audience` as they came; the first is the audience. None
+// asked: `fallback`, which may be empty.
 std::optional<OAuthError> ReadTargets(const TokenServiceDeps& deps, const TokenRequest& request,
                                       const std::string& fallback, GrantCase& grant_case);
 // Adds what `token` carries beside its audience to the further resources; those that are gone are left out.

@@ -132,16 +132,16 @@ void Introspection::Answer(TokenCallPtr call) {
     consume.once.emplace_back(oauth::Hash(absl::StrCat("dpop ", token.binding.jkt, " ", judgement.dpop_jti)),
                               call->now + 2 * oauth::kDpopWindow + absl::Seconds(1));
   }
-  deps_.audit.Append(std::move(record), std::move(consume),
-                     [this, call, judgement = std::move(judgement)](const absl::Status& status) mutable {
-                       // A proof that was shown before, or nothing on record: not active either way.
-                       if (!status.ok()) judgement.active = false;
-                       (judgement.active ? deps_.metrics.introspections_active : deps_.metrics.introspections_inactive)
-                           .Add();
-                       call->done({.status = 200,
-                                   .body = oauth::IntrospectionJson(judgement),
-                                   .headers = {{"Cache-Control", "no-store"}, {"Pragma", "no-cache"}}});
-                     });
+  deps_.audit.Append(
+      std::move(record), std::move(consume),
+      [this, call, judgement = std::move(judgement)](const absl::Status& status) mutable {
+        // A proof that was shown before, or nothing on record: not active either way.
+        if (!status.ok()) judgement.active = false;
+        (judgement.active ? deps_.metrics.introspections_active : deps_.metrics.introspections_inactive).Add();
+        call->done({.status = 200,
+                    .body = oauth::IntrospectionJson(judgement),
+                    .headers = {{"Cache-Control", "no-store"}, {"Pragma", "no-cache"}}});
+      });
 }
 
 }  // namespace signet::server

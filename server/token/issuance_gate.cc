@@ -126,7 +126,7 @@ std::optional<std::string> IssuanceGate::Check(const oauth::AccessToken& token, 
 }
 
 std::optional<std::string> IssuanceGate::Enter(const oauth::AccessToken& token, Ticket& ticket,
-                                                const std::string& family) {
+                                               const std::string& family) {
   // The ticket first, the look second: whoever looked before a revocation showed is one that Drain waits for.
   Ticket taken;
   taken.state_ = std::make_shared<Ticket::State>(tickets_);
@@ -138,9 +138,8 @@ std::optional<std::string> IssuanceGate::Enter(const oauth::AccessToken& token, 
 bool IssuanceGate::Drain(absl::Duration timeout) {
   std::unique_lock lock(tickets_->mutex);
   const uint64_t old = tickets_->generation++;
-  return tickets_->gone.wait_for(lock, absl::ToChronoNanoseconds(timeout), [&] {
-    return tickets_->live.empty() || tickets_->live.begin()->first > old;
-  });
+  return tickets_->gone.wait_for(lock, absl::ToChronoNanoseconds(timeout),
+                                 [&] { return tickets_->live.empty() || tickets_->live.begin()->first > old; });
 }
 
 }  // namespace signet::server

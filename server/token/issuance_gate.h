@@ -1,7 +1,6 @@
 // The one gate before every issuance (T3): what is revoked or suspended issues nothing. A token is checked when it is
-// decided and again, after signing, with the reply held by a ticket; Close() returns when no ticket that was let through
-// under an older feed position is left. So after a revocation returns, nothing more leaves.
-// Thread-safe.
+// decided and again, after signing, with the reply held by a ticket; Close() returns when no ticket that was let
+// through under an older feed position is left. So after a revocation returns, nothing more leaves. Thread-safe.
 #pragma once
 
 #include <cstdint>

@@ -16,8 +16,8 @@
 namespace signet::server {
 namespace {
 
-// Receipts stand in a token of at most kMaxTokenBytes: so many bytes of them without a look at the rest, never more than so
-// many.
+// Receipts stand in a token of at most kMaxTokenBytes: so many bytes of them without a look at the rest, never more
+// than so many.
 constexpr size_t kFewReceiptBytes = 1536, kMostReceiptBytes = 3584;
 constexpr size_t kJwsOverhead = 256;  // header, signature, dots
 
@@ -267,7 +267,8 @@ void Issue(const TokenServiceDeps& deps, Issuance issuance) {
   }
   if (jwt.ok() || !receipt.empty() || token.actors.empty()) jwt = deps.signer.SignToken(token);
   if (jwt.ok() && jwt->size() > oauth::kMaxTokenBytes) {
-    return refuse({400, "invalid_scope", "a token for all of this would be too large; ask for less", "", ""}, &decision);
+    return refuse({400, "invalid_scope", "a token for all of this would be too large; ask for less", "", ""},
+                  &decision);
   }
   if (!jwt.ok()) {
     return refuse({503, "temporarily_unavailable", "try again", "", jwt.status().ToString()}, &decision);
@@ -286,22 +287,21 @@ void Issue(const TokenServiceDeps& deps, Issuance issuance) {
     consume.successor_for = std::move(refresh.successor_for);
   }
   const bool with_budget = consume.budget.has_value();
-  deps.audit.Append(
-      std::move(record), std::move(consume),
-      [&deps, issuance = std::move(issuance), token = std::move(token), body = std::move(body),
-       with_budget](const absl::Status& status) mutable {
-        TokenCall& waiting = *issuance.call;
-        if (absl::IsAborted(status) && issuance.on_reuse) return issuance.on_reuse();
-        if (!status.ok()) return Refuse(deps, issuance.call, ErrorOfCommit(waiting, status, with_budget));
-        // T3: whatever was revoked while this was signed and written keeps it from leaving.
-        IssuanceGate::Ticket ticket;
-        if (const auto blocked = deps.gate.Enter(token, ticket, issuance.grant_case->family)) {
-          waiting.audit["withheld"] = oauth::Hash(token.jwt_id);
-          return Refuse(deps, issuance.call, InvalidGrant("revoked", "revoked", *blocked));
-        }
-        Count(deps, issuance.grant_case->input.kind);
-        Answer(waiting, 200, body);
-      });
+  deps.audit.Append(std::move(record), std::move(consume),
+                    [&deps, issuance = std::move(issuance), token = std::move(token), body = std::move(body),
+                     with_budget](const absl::Status& status) mutable {
+                      TokenCall& waiting = *issuance.call;
+                      if (absl::IsAborted(status) && issuance.on_reuse) return issuance.on_reuse();
+                      if (!status.ok()) return Refuse(deps, issuance.call, ErrorOfCommit(waiting, status, with_budget));
+                      // T3: whatever was revoked while this was signed and written keeps it from leaving.
+                      IssuanceGate::Ticket ticket;
+                      if (const auto blocked = deps.gate.Enter(token, ticket, issuance.grant_case->family)) {
+                        waiting.audit["withheld"] = oauth::Hash(token.jwt_id);
+                        return Refuse(deps, issuance.call, InvalidGrant("revoked", "revoked", *blocked));
+                      }
+                      Count(deps, issuance.grant_case->input.kind);
+                      Answer(waiting, 200, body);
+                    });
 }
 
 }  // namespace signet::server

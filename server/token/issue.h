@@ -1,5 +1,6 @@
 // From a decision to an answer, the one way a token leaves:
-//   decide -> gate -> sign receipt and token -> audit, durable, with all that is used up -> gate, with a ticket -> reply
+//   decide -> gate -> sign receipt and token -> audit, durable, with all that is used up -> gate, with a ticket ->
+//   reply
 #pragma once
 
 #include <functional>
@@ -13,9 +14,9 @@ namespace signet::server {
 
 // What a refresh token adds to an issuance: filled in by refresh_grant.cc when the token is signed.
 struct RefreshPart {
-  std::string token;                         // for the answer
-  RefreshRecord record;                      // the new one
-  std::optional<std::string> spend;          // hash of the one it replaces
+  std::string token;                                           // for the answer
+  RefreshRecord record;                                        // the new one
+  std::optional<std::string> spend;                            // hash of the one it replaces
   std::function<std::string(const std::string& answer)> seal;  // the answer for a retry (T11)
   std::string successor_for;
 };

@@ -56,7 +56,8 @@ struct IssuerKeys::State {
     absl::StatusOr<std::string> text = fetch(issuer);
     absl::StatusOr<oauth::Keys> keys = text.ok() ? oauth::ParseKeys(*text) : text.status();
     if (!keys.ok()) {
-      SIGNET_LOG(warn, "keys of a user issuer not fetched", {{"issuer", issuer.url}, {"reason", keys.status().message()}});
+      SIGNET_LOG(warn, "keys of a user issuer not fetched",
+                 {{"issuer", issuer.url}, {"reason", keys.status().message()}});
     }
     std::vector<Set::Waiting> waiting;
     std::shared_ptr<const oauth::Keys> known;

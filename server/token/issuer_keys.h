@@ -1,9 +1,9 @@
 // The keys of users' issuers: from the record, or fetched from its jwks_uri and kept. Fetched again after ten minutes,
-// and at once for a `kid` that is not there, at most once in 30 s for each issuer (a stranger can invent kids). Keys that
-// cannot be fetched anew serve for an hour more.
-// https only, no redirect to another host, at most 256 KiB and 10 s, no proxy; the address must be public unless the
-// record allows private ones, and is checked when connected to, so that DNS cannot change its mind in between.
-// Thread-safe. Errors: kNotFound no such key; kUnavailable not fetched; kInvalidArgument the set is malformed.
+// and at once for a `kid` that is not there, at most once in 30 s for each issuer (a stranger can invent kids). Keys
+// that cannot be fetched anew serve for an hour more. https only, no redirect to another host, at most 256 KiB and 10
+// s, no proxy; the address must be public unless the record allows private ones, and is checked when connected to, so
+// that DNS cannot change its mind in between. Thread-safe. Errors: kNotFound no such key; kUnavailable not fetched;
+// kInvalidArgument the set is malformed.
 #pragma once
 
 #include <functional>

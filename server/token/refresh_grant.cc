@@ -81,8 +81,8 @@ std::function<RefreshPart(const oauth::AccessToken&)> Rotation(std::string famil
     part.spend = spend;
     if (spend.has_value()) {
       part.seal = [token, hash = *spend](const std::string& answer) {
-        const std::string both = boost::json::serialize(
-            boost::json::object{{"answer", answer}, {"token", oauth::ClaimsJson(token)}});
+        const std::string both =
+            boost::json::serialize(boost::json::object{{"answer", answer}, {"token", oauth::ClaimsJson(token)}});
         return crypto::Seal(SealKey(), both, hash).value_or("");
       };
       part.successor_for = prover;
@@ -91,7 +91,8 @@ std::function<RefreshPart(const oauth::AccessToken&)> Rotation(std::string famil
   };
 }
 
-// --- reuse ---------------------------------------------------------------------------------------------------------------
+// --- reuse
+// ---------------------------------------------------------------------------------------------------------------
 
 void KillFamily(const TokenServiceDeps& deps, TokenCallPtr call, const std::string& family, const std::string& txn) {
   deps.alerts.Raise("refresh-reuse", call->client.definition, "a refresh token was used twice", txn);
@@ -128,15 +129,16 @@ bool AnswerAgain(const TokenServiceDeps& deps, const TokenCallPtr& call, const R
   AuditIssued(*token, audit);
   Consume consume;
   consume.once = std::exchange(call->once, {});
-  deps.audit.Append(std::move(audit), std::move(consume),
-                    [&deps, call, answer, family = record.family, token = *std::move(token)](const absl::Status& status) {
-                      if (!status.ok()) return Refuse(deps, call, ErrorOfCommit(*call, status, false));
-                      IssuanceGate::Ticket ticket;
-                      if (const auto blocked = deps.gate.Enter(token, ticket, family)) {
-                        return Refuse(deps, call, InvalidGrant("revoked", "revoked", *blocked));
-                      }
-                      call->done({.status = 200, .body = answer, .headers = {{"Cache-Control", "no-store"}, {"Pragma", "no-cache"}}});
-                    });
+  deps.audit.Append(
+      std::move(audit), std::move(consume),
+      [&deps, call, answer, family = record.family, token = *std::move(token)](const absl::Status& status) {
+        if (!status.ok()) return Refuse(deps, call, ErrorOfCommit(*call, status, false));
+        IssuanceGate::Ticket ticket;
+        if (const auto blocked = deps.gate.Enter(token, ticket, family)) {
+          return Refuse(deps, call, InvalidGrant("revoked", "revoked", *blocked));
+        }
+        call->done({.status = 200, .body = answer, .headers = {{"Cache-Control", "no-store"}, {"Pragma", "no-cache"}}});
+      });
   return true;
 }
 
@@ -158,7 +160,8 @@ void Refresh(const TokenServiceDeps& deps, TokenCallPtr call, const RefreshRecor
     if (!AnswerAgain(deps, call, record)) KillFamily(deps, std::move(call), record.family, state->token.txn);
     return;
   }
-  if (record.expires_at <= call->now) return Refuse(deps, call, InvalidGrant("the refresh token has expired", "expired"));
+  if (record.expires_at <= call->now)
+    return Refuse(deps, call, InvalidGrant("the refresh token has expired", "expired"));
 
   auto grant_case = std::make_shared<GrantCase>();
   ReadClient(*call, *grant_case);
@@ -214,7 +217,8 @@ void RefreshToken(const TokenServiceDeps& deps, TokenCallPtr call) {
     if (absl::IsNotFound(record.status())) return Refuse(deps, call, InvalidGrant("no such refresh token"));
     Refuse(deps, call, {503, "temporarily_unavailable", "try again", "", std::string(record.status().message())});
   });
-  if (!posted) Refuse(deps, call, {503, "temporarily_unavailable", "try again", "", "too much waits for the datastore"});
+  if (!posted)
+    Refuse(deps, call, {503, "temporarily_unavailable", "try again", "", "too much waits for the datastore"});
 }
 
 }  // namespace signet::server

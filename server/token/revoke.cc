@@ -1,6 +1,6 @@
-// Revocation by a client (RFC 7009): of a token it holds or that was derived from its own. An access token takes with it
-// what descends from it; a refresh token its family and the whole chain. What is unknown or over is answered 200, as the
-// RFC wants; what is another's is refused.
+// Revocation by a client (RFC 7009): of a token it holds or that was derived from its own. An access token takes with
+// it what descends from it; a refresh token its family and the whole chain. What is unknown or over is answered 200, as
+// the RFC wants; what is another's is refused.
 #include <algorithm>
 #include <utility>
 
@@ -64,9 +64,9 @@ void RevokeAccessToken(const TokenServiceDeps& deps, const TokenCallPtr& call) {
   }
   call->audit["txn"] = token->txn;
   const std::string& client = call->client.id;
-  const bool acted = token->client_id == client ||
-                     std::any_of(token->actors.begin(), token->actors.end(),
-                                 [&](const oauth::Actor& actor) { return actor.subject == client; });
+  const bool acted =
+      token->client_id == client || std::any_of(token->actors.begin(), token->actors.end(),
+                                                [&](const oauth::Actor& actor) { return actor.subject == client; });
   if (!acted) return Refuse(deps, call, NotYours());
   RevokeAll(deps, call, {ChangeOf(oauth::EntityKind::kToken, token->jwt_id, call->now)},
             {{"kind", "token"}, {"entity_hash", oauth::Hash(token->jwt_id)}});
@@ -78,7 +78,8 @@ void RevokeRefreshToken(const TokenServiceDeps& deps, const TokenCallPtr& call) 
     return Finish(deps, call, {{"kind", "family"}, {"effect", "none: unknown or over"}});
   }
   if (!record.ok()) {
-    return Refuse(deps, call, {503, "temporarily_unavailable", "try again", "", std::string(record.status().message())});
+    return Refuse(deps, call,
+                  {503, "temporarily_unavailable", "try again", "", std::string(record.status().message())});
   }
   if (record->instance != InstanceOf(call->client)) return Refuse(deps, call, NotYours());
   const absl::StatusOr<std::string> root = RootOfRefresh(*record);
@@ -95,7 +96,8 @@ void RevokeToken(const TokenServiceDeps& deps, TokenCallPtr call) {
   if (token.empty()) return Refuse(deps, call, InvalidRequest("token is missing"));
   if (!absl::StartsWith(token, kRefreshTokenPrefix)) return RevokeAccessToken(deps, call);
   const bool posted = deps.executor.Post([&deps, call] { RevokeRefreshToken(deps, call); });
-  if (!posted) Refuse(deps, call, {503, "temporarily_unavailable", "try again", "", "too much waits for the datastore"});
+  if (!posted)
+    Refuse(deps, call, {503, "temporarily_unavailable", "try again", "", "too much waits for the datastore"});
 }
 
 }  // namespace signet::server

@@ -22,7 +22,8 @@ OAuthError InvalidClient(std::string detail) {
 }
 
 OAuthError InvalidProof(std::string description) {
-  return {.status = 400, .error = "invalid_dpop_proof", .description = std::move(description), .reason = {}, .detail = {}};
+  return {
+      .status = 400, .error = "invalid_dpop_proof", .description = std::move(description), .reason = {}, .detail = {}};
 }
 
 void AnswerError(TokenCall& call, const OAuthError& error, const std::string& error_id) {
@@ -43,8 +44,8 @@ void Answer(TokenCall& call, int status, const boost::json::object& body) {
   answer.status = status;
   answer.body = boost::json::serialize(body);
   answer.headers = {{"Cache-Control", "no-store"}, {"Pragma", "no-cache"}};
-  // No WWW-Authenticate with a 401: it is owed to who used an Authorization header (RFC 6749 5.2), which is refused before,
-  // and clients that see a challenge do not read the error.
+  // No WWW-Authenticate with a 401: it is owed to who used an Authorization header (RFC 6749 5.2), which is refused
+  // before, and clients that see a challenge do not read the error.
   call.done(std::move(answer));
 }
 
@@ -128,17 +129,18 @@ void Refuse(const TokenServiceDeps& deps, TokenCallPtr call, OAuthError error, c
   Consume consume;
   consume.once = std::exchange(call->once, {});
   const bool once = !consume.once.empty();
-  deps.audit.Append(record, std::move(consume),
-                    [&deps, call, error = std::move(error), error_id, once](const absl::Status& status) mutable {
-                      // Used before: that is the reason then, and the audit has a record of it.
-                      if (absl::IsAlreadyExists(status) && once) {
-                        return Refuse(deps, call, ErrorOfCommit(*call, status, false));
-                      }
-                      if (!status.ok()) {
-                        SIGNET_LOG(error, "refusal not audited", {{"error_id", error_id}, {"reason", status.message()}});
-                      }
-                      AnswerError(*call, error, error_id);
-                    });
+  deps.audit.Append(
+      record, std::move(consume),
+      [&deps, call, error = std::move(error), error_id, once](const absl::Status& status) mutable {
+        // Used before: that is the reason then, and the audit has a record of it.
+        if (absl::IsAlreadyExists(status) && once) {
+          return Refuse(deps, call, ErrorOfCommit(*call, status, false));
+        }
+        if (!status.ok()) {
+          SIGNET_LOG(error, "refusal not audited", {{"error_id", error_id}, {"reason", status.message()}});
+        }
+        AnswerError(*call, error, error_id);
+      });
 }
 
 }  // namespace signet::server

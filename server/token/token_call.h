@@ -51,10 +51,18 @@ void Answer(TokenCall& call, int status, const boost::json::object& body);
 std::string InstanceOf(const Client& client);
 
 inline OAuthError InvalidRequest(std::string description, std::string detail = "") {
-  return {.status = 400, .error = "invalid_request", .description = std::move(description), .reason = {}, .detail = std::move(detail)};
+  return {.status = 400,
+          .error = "invalid_request",
+          .description = std::move(description),
+          .reason = {},
+          .detail = std::move(detail)};
 }
 inline OAuthError InvalidGrant(std::string description, std::string reason = "", std::string detail = "") {
-  return {.status = 400, .error = "invalid_grant", .description = std::move(description), .reason = std::move(reason), .detail = std::move(detail)};
+  return {.status = 400,
+          .error = "invalid_grant",
+          .description = std::move(description),
+          .reason = std::move(reason),
+          .detail = std::move(detail)};
 }
 
 }  // namespace signet::server

@@ -74,7 +74,8 @@ void ExchangeOwn(const TokenServiceDeps& deps, TokenCallPtr call, std::shared_pt
   absl::StatusOr<oauth::AccessToken> verified =
       oauth::Verify(call->request.Get("subject_token"), *deps.signer.token_keys(), deps.issuer, call->now);
   if (!verified.ok()) {
-    return Refuse(deps, call, InvalidRequest("the subject token is not valid", std::string(verified.status().message())));
+    return Refuse(deps, call,
+                  InvalidRequest("the subject token is not valid", std::string(verified.status().message())));
   }
   auto parent = std::make_shared<const oauth::AccessToken>(*std::move(verified));
   call->audit["txn"] = parent->txn;
@@ -98,7 +99,11 @@ void ExchangeOwn(const TokenServiceDeps& deps, TokenCallPtr call, std::shared_pt
   if (auto error = ReadTargets(deps, call->request, fallback, *grant_case)) return Refuse(deps, call, *error);
   if (auto error = ReadRequested(call->request, *grant_case)) return Refuse(deps, call, *error);
   if (auto error = ReadBinding(*call, *grant_case)) return Refuse(deps, call, *error);
-  Issue(deps, {.call = std::move(call), .grant_case = std::move(grant_case), .answered_type = kAccessTokenType, .with_refresh = {}, .on_reuse = {}});
+  Issue(deps, {.call = std::move(call),
+               .grant_case = std::move(grant_case),
+               .answered_type = kAccessTokenType,
+               .with_refresh = {},
+               .on_reuse = {}});
 }
 
 void ExchangeUsers(const TokenServiceDeps& deps, TokenCallPtr call, std::shared_ptr<GrantCase> grant_case) {
@@ -106,12 +111,14 @@ void ExchangeUsers(const TokenServiceDeps& deps, TokenCallPtr call, std::shared_
   ReadUserToken(deps, call->request.Get("subject_token"), std::move(presenter), call->now,
                 [&deps, call, grant_case](absl::StatusOr<UserToken> user) {
                   if (absl::IsUnavailable(user.status())) {
-                    return Refuse(deps, call, {503, "temporarily_unavailable", "the keys of the issuer are not at hand",
-                                               "", std::string(user.status().message())});
+                    return Refuse(deps, call,
+                                  {503, "temporarily_unavailable", "the keys of the issuer are not at hand", "",
+                                   std::string(user.status().message())});
                   }
                   if (!user.ok()) {
-                    return Refuse(deps, call, InvalidRequest("the subject token is not accepted",
-                                                             std::string(user.status().message())));
+                    return Refuse(
+                        deps, call,
+                        InvalidRequest("the subject token is not accepted", std::string(user.status().message())));
                   }
                   call->audit["for"] = AuditUser(user->issuer->url, user->subject);
                   if (auto error = FillFirstHop(deps, call->request, *user, *grant_case)) {
@@ -119,7 +126,11 @@ void ExchangeUsers(const TokenServiceDeps& deps, TokenCallPtr call, std::shared_
                   }
                   if (auto error = ReadRequested(call->request, *grant_case)) return Refuse(deps, call, *error);
                   if (auto error = ReadBinding(*call, *grant_case)) return Refuse(deps, call, *error);
-                  Issuance issuance{.call = call, .grant_case = grant_case, .answered_type = kAccessTokenType, .with_refresh = {}, .on_reuse = {}};
+                  Issuance issuance{.call = call,
+                                    .grant_case = grant_case,
+                                    .answered_type = kAccessTokenType,
+                                    .with_refresh = {},
+                                    .on_reuse = {}};
                   if (grant_case->task != nullptr) issuance.with_refresh = NewRefreshFamily(*call, *grant_case);
                   Issue(deps, std::move(issuance));
                 });

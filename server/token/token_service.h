@@ -29,7 +29,7 @@ namespace signet::server {
 
 struct TokenAnswer {
   int status = 200;
-  std::string body;  // JSON: RFC 6749 5.1 / 5.2, RFC 7662, empty for RFC 7009
+  std::string body;                                          // JSON: RFC 6749 5.1 / 5.2, RFC 7662, empty for RFC 7009
   std::vector<std::pair<std::string, std::string>> headers;  // Cache-Control: no-store, DPoP-Nonce, WWW-Authenticate
 };
 using AnswerDone = absl::AnyInvocable<void(TokenAnswer)>;

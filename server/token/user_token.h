@@ -1,11 +1,12 @@
 // A user's access token from an identity provider, as the root of a chain (T2, T7). It counts only if its issuer is
-// registered, its `aud` has an audience that the issuer record reserves for exchange, it is an access token and no other
-// kind of JWT, the user is a stable claim that is no SPIFFE ID, and what binds it (`cnf`, `may_act`) names the client.
+// registered, its `aud` has an audience that the issuer record reserves for exchange, it is an access token and no
+// other kind of JWT, the user is a stable claim that is no SPIFFE ID, and what binds it (`cnf`, `may_act`) names the
+// client.
 //
 // Access token: `typ` is at+jwt (RFC 9068). Providers that say only JWT must say it in the claims: `typ` "Bearer"
-// (Keycloak), `token_use` "access" (Cognito), or a `scope` or `scp`; with `nonce`, `at_hash`, `c_hash` or `s_hash` it is
-// an ID token whatever else it says. A token that was delegated before (`act`, `agent_ctx`) is refused: its chain could
-// not be carried on.
+// (Keycloak), `token_use` "access" (Cognito), or a `scope` or `scp`; with `nonce`, `at_hash`, `c_hash` or `s_hash` it
+// is an ID token whatever else it says. A token that was delegated before (`act`, `agent_ctx`) is refused: its chain
+// could not be carried on.
 #pragma once
 
 #include <memory>

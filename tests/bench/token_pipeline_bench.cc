@@ -1,6 +1,6 @@
-// What a token costs inside the server, apart from TLS and HTTP: CPU of the whole process for each, 16 requests under way,
-// the audit record durable before the answer. Beside it what the signatures alone cost in the same run.
-// Usage: token_pipeline_bench [TOKENS [PART_OF_A_ROWS_NAME]]
+// What a token costs inside the server, apart from TLS and HTTP: CPU of the whole process for each, 16 requests under
+// way, the audit record durable before the answer. Beside it what the signatures alone cost in the same run. Usage:
+// token_pipeline_bench [TOKENS [PART_OF_A_ROWS_NAME]]
 #include <sys/resource.h>
 
 #include <cstdio>

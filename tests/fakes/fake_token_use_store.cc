@@ -50,7 +50,12 @@ absl::Status FakeTokenUseStore::Apply(const server::Consume& consume, absl::Time
   }
   if (consume.new_refresh.has_value()) refresh_[consume.new_refresh->hash] = *consume.new_refresh;
   if (consume.audit.has_value()) {
-    AuditRecord record{.server_id = consume.audit->server_id, .epoch = consume.audit->epoch, .seq = 1, .body = {}, .hash = {}, .txn = consume.audit->txn};
+    AuditRecord record{.server_id = consume.audit->server_id,
+                       .epoch = consume.audit->epoch,
+                       .seq = 1,
+                       .body = {},
+                       .hash = {},
+                       .txn = consume.audit->txn};
     std::string previous;
     for (const AuditRecord& other : audit_) {
       if (other.server_id != record.server_id || other.epoch != record.epoch) continue;

@@ -24,7 +24,8 @@ class FakeTokenUseStore : public server::TokenUseStore {
   absl::StatusOr<server::AuditRecord> LastAudit(const std::string& server_id) override;
   absl::StatusOr<std::vector<std::pair<std::string, uint64_t>>> AuditChains() override;
 
-  // --- for tests -------------------------------------------------------------------------------------------------------
+  // --- for tests
+  // -------------------------------------------------------------------------------------------------------
   void FailNext(absl::Status status);                       // the next commit
   std::vector<server::AuditRecord> audit() const;           // as it lies there
   void SetAudit(std::vector<server::AuditRecord> records);  // tampers

@@ -17,12 +17,24 @@ using ::testing::Not;
 class AlertsTest : public ::testing::Test {
  protected:
   Alerts::Observation Granted() {
-    return {.identity = "spiffe://td/agent/a", .node = "n1", .audience = "https://r", .txn = "t", .scopes = {"read"},
-            .tools = {}, .granted = true, .refusal = {}};
+    return {.identity = "spiffe://td/agent/a",
+            .node = "n1",
+            .audience = "https://r",
+            .txn = "t",
+            .scopes = {"read"},
+            .tools = {},
+            .granted = true,
+            .refusal = {}};
   }
   Alerts::Observation Refused() {
-    return {.identity = "spiffe://td/agent/a", .node = {}, .audience = {}, .txn = {}, .scopes = {}, .tools = {},
-            .granted = false, .refusal = "invalid_scope"};
+    return {.identity = "spiffe://td/agent/a",
+            .node = {},
+            .audience = {},
+            .txn = {},
+            .scopes = {},
+            .tools = {},
+            .granted = false,
+            .refusal = "invalid_scope"};
   }
   fakes::FakeClock clock;
   telemetry::Metrics registry;

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
+#include <future>
 #include <thread>
 
 #include "tests/fakes/fake_token_use_store.h"
@@ -114,13 +116,15 @@ TEST_F(AttacksTest, T7RightsThatAreTooOldAreNone) {
 
 TEST_F(AttacksTest, AStrangersKeyDoesNotSignForTheIssuer) {
   const crypto::PrivateKey key = crypto::PrivateKey::Generate(crypto::KeyType::kEcP256).value();
-  const std::string forged = jose::SignCompact(R"({"alg":"ES256","kid":"idp","typ":"at+jwt"})",
-                                               boost::json::serialize(kit.UserClaims()), key.type(),
-                                               testing::SignerOf(key)).value();
+  const std::string forged =
+      jose::SignCompact(R"({"alg":"ES256","kid":"idp","typ":"at+jwt"})", boost::json::serialize(kit.UserClaims()),
+                        key.type(), testing::SignerOf(key))
+          .value();
   EXPECT_EQ(kit.Exchange(kit.planner, forged, kit.FirstHop()).error(), "invalid_request");
-  const std::string other_kid = jose::SignCompact(R"({"alg":"ES256","kid":"new","typ":"at+jwt"})",
-                                                  boost::json::serialize(kit.UserClaims()), key.type(),
-                                                  testing::SignerOf(key)).value();
+  const std::string other_kid =
+      jose::SignCompact(R"({"alg":"ES256","kid":"new","typ":"at+jwt"})", boost::json::serialize(kit.UserClaims()),
+                        key.type(), testing::SignerOf(key))
+          .value();
   EXPECT_EQ(kit.Exchange(kit.planner, other_kid, kit.FirstHop()).error(), "invalid_request");
 }
 
@@ -159,7 +163,8 @@ TEST_F(AttacksTest, D2_3AForeignDelegatedTokenIsRefused) {
 
 TEST_F(AttacksTest, D2_3RefreshKeepsTheActor) {
   const Read first = kit.Exchange(kit.planner, kit.UserToken(), kit.FirstHop());
-  const Read next = kit.Token(kit.planner, {{"grant_type", "refresh_token"}, {"refresh_token", first.Get("refresh_token")}});
+  const Read next =
+      kit.Token(kit.planner, {{"grant_type", "refresh_token"}, {"refresh_token", first.Get("refresh_token")}});
   ASSERT_EQ(next.status, 200) << next.text;
   const oauth::AccessToken before = kit.Parse(first.token()), after = kit.Parse(next.token());
   EXPECT_EQ(after.actors, before.actors);
@@ -198,7 +203,8 @@ TEST_F(AttacksTest, D2_6APrefixOfANameIsAnotherAgent) {
   kit.AddInstance("spiffe://td/agent/Worker/1");
   kit.AddInstance("spiffe://td/agent/work%65r/1");
   const std::string first = kit.FirstToken();
-  for (const char* evil : {"spiffe://td/agent/worker-evil/1", "spiffe://td/agent/Worker/1", "spiffe://td/agent/work%65r/1"}) {
+  for (const char* evil :
+       {"spiffe://td/agent/worker-evil/1", "spiffe://td/agent/Worker/1", "spiffe://td/agent/work%65r/1"}) {
     EXPECT_EQ(kit.Exchange(evil, first, {{"resource", World::kOrdersUri}}).error(), "unauthorized_client") << evil;
   }
 }
@@ -257,10 +263,10 @@ class ChainTest : public ::testing::Test {
     request.form["scope"] = "go";
   }
   Read Hop(int actor, int target, const std::string& subject_token) {
-    TokenRequest request = kit.RequestOf(World::Instance(Definition(actor)),
-                                         {{"grant_type", ServiceKit::kExchange},
-                                          {"subject_token", subject_token},
-                                          {"subject_token_type", ServiceKit::kAccessToken}});
+    TokenRequest request =
+        kit.RequestOf(World::Instance(Definition(actor)), {{"grant_type", ServiceKit::kExchange},
+                                                           {"subject_token", subject_token},
+                                                           {"subject_token_type", ServiceKit::kAccessToken}});
     AskAll(request, target);
     return kit.Send(std::move(request));
   }
@@ -284,12 +290,10 @@ TEST_F(ChainTest, D2_5DepthOneToTheLimitPassesAndOneMoreDoesNot) {
   EXPECT_EQ(read.error(), "access_denied");
   EXPECT_EQ(read.reason(), "depth_exceeded");
   const std::vector<Alert> alerts = kit.alerts->List("", 100);
-  EXPECT_TRUE(std::any_of(alerts.begin(), alerts.end(), [](const Alert& a) {
-    return a.kind == "depth-near-limit" && a.identity == Definition(4);
-  }));
-  EXPECT_FALSE(std::any_of(alerts.begin(), alerts.end(), [](const Alert& a) {
-    return a.kind == "depth-near-limit" && a.identity == Definition(2);
-  }));
+  EXPECT_TRUE(std::any_of(alerts.begin(), alerts.end(),
+                          [](const Alert& a) { return a.kind == "depth-near-limit" && a.identity == Definition(4); }));
+  EXPECT_FALSE(std::any_of(alerts.begin(), alerts.end(),
+                           [](const Alert& a) { return a.kind == "depth-near-limit" && a.identity == Definition(2); }));
 }
 
 TEST_F(ChainTest, D2_6ACycleIsRefused) {
@@ -327,10 +331,13 @@ TEST_F(AttacksTest, D2_7ATokenOfOneTaskIsOfNoUseInAnother) {
   other.hash = "sha-256:other";
   kit.Create(other);
   const std::string first = kit.FirstToken();
-  EXPECT_EQ(kit.Exchange(kit.worker, first, {{"resource", World::kOrdersUri}, {"task", "task-4522"}}).reason(), "task_mismatch");
+  EXPECT_EQ(kit.Exchange(kit.worker, first, {{"resource", World::kOrdersUri}, {"task", "task-4522"}}).reason(),
+            "task_mismatch");
   EXPECT_EQ(kit.Exchange(kit.worker, first, {{"resource", World::kOrdersUri}, {"task", "task-1"}}).status, 200);
-  EXPECT_EQ(kit.Exchange(kit.worker, first, {{"resource", World::kOrdersUri}, {"session", "s-2"}}).reason(), "session_mismatch");
-  EXPECT_EQ(kit.Exchange(kit.worker, first, {{"resource", World::kOrdersUri}, {"grant", "g-2"}}).reason(), "consent_boundary");
+  EXPECT_EQ(kit.Exchange(kit.worker, first, {{"resource", World::kOrdersUri}, {"session", "s-2"}}).reason(),
+            "session_mismatch");
+  EXPECT_EQ(kit.Exchange(kit.worker, first, {{"resource", World::kOrdersUri}, {"grant", "g-2"}}).reason(),
+            "consent_boundary");
 }
 
 TEST_F(AttacksTest, T1TaskAndSessionAreInheritedWhenLeftOut) {
@@ -356,9 +363,11 @@ TEST_F(AttacksTest, D2_7AClosedTaskEndsEverythingUnderIt) {
   EXPECT_TRUE((kit.Revoke(EntityKind::kTask, "task-1")).ok());
   EXPECT_EQ(WorkerHop(first.token()).status, 400);
   EXPECT_EQ(kit.Exchange(kit.planner, kit.UserToken(), kit.FirstHop()).reason(), "task_closed");
-  const Read refresh = kit.Token(kit.planner, {{"grant_type", "refresh_token"}, {"refresh_token", first.Get("refresh_token")}});
+  const Read refresh =
+      kit.Token(kit.planner, {{"grant_type", "refresh_token"}, {"refresh_token", first.Get("refresh_token")}});
   EXPECT_EQ(refresh.error(), "invalid_grant");
-  const Read seen = kit.Introspect(kit.worker, first.token(), kit.Presented(kit.planner, first.token(), World::kWorkerUri));
+  const Read seen =
+      kit.Introspect(kit.worker, first.token(), kit.Presented(kit.planner, first.token(), World::kWorkerUri));
   EXPECT_EQ(seen.text, R"({"active":false})");
 }
 
@@ -459,10 +468,10 @@ TEST_F(AttacksTest, T3ARevokedUserStaysOutUntilReinstatedAndWithOldTokensForEver
                                      std::move(done));
               }).ok());
   kit.CatchUp();
-  EXPECT_EQ(kit.Exchange(kit.planner, user, kit.FirstHop()).status, 400);
   EXPECT_EQ(WorkerHop(first).reason(), "revoked");
   FormFields without_task{{"resource", World::kWorkerUri}, {"scope", "work:run"}};
-  EXPECT_EQ(kit.Exchange(kit.planner, kit.UserToken(), without_task).status, 200);  // the consent holds again
+  EXPECT_EQ(kit.Exchange(kit.planner, user, without_task).error(), "invalid_request");  // the old token never again
+  EXPECT_EQ(kit.Exchange(kit.planner, kit.UserToken(), without_task).status, 200);      // the consent holds again
 }
 
 TEST_F(AttacksTest, T3ATaskOlderThanTheSuspensionOfItsIdentityStaysDead) {
@@ -495,8 +504,8 @@ TEST_F(AttacksTest, D2_9NothingIsIssuedAfterARevocationReturned) {
   GrantRecord other = kit.world.grant;
   other.id = "g-2";
   kit.Create(other);
-  const FormFields fields{{"resource", World::kWorkerUri}, {"scope", "work:run"}, {"grant", "g-2"},
-                          {"token_binding", "x5t"}};
+  const FormFields fields{
+      {"resource", World::kWorkerUri}, {"scope", "work:run"}, {"grant", "g-2"}, {"token_binding", "x5t"}};
   const std::string user = kit.UserToken();
   std::atomic<bool> revoked = false;
   std::atomic<int> issued = 0, refused = 0, late = 0, next = 0;
@@ -565,8 +574,10 @@ TEST_F(AttacksTest, T3ATokenThatWasSignedBeforeARevocationIsWithheldAfterIt) {
   SlowUses slow(uses);
   auto audit = AuditLog::Create({.server_id = "s2"}, slow, kit.signer, kit.clock).value();
   TokenServiceDeps base = kit.Deps();
-  TokenServiceDeps deps{base.issuer, base.token_endpoint, base.clients, base.registry, base.gate, base.signer, *audit, slow,
-                        base.revoker, base.issuer_keys, base.alerts, {}, base.executor, base.clock, base.metrics};
+  TokenServiceDeps deps{base.issuer,   base.token_endpoint, base.clients, base.registry,
+                        base.gate,     base.signer,         *audit,       slow,
+                        base.revoker,  base.issuer_keys,    base.alerts,  {},
+                        base.executor, base.clock,          base.metrics};
   auto service = MakeTokenService(deps);
   slow.before_reply = [&] {
     slow.before_reply = nullptr;
@@ -583,13 +594,49 @@ TEST_F(AttacksTest, T3ATokenThatWasSignedBeforeARevocationIsWithheldAfterIt) {
   EXPECT_EQ(read.token(), "");
 }
 
+TEST_F(AttacksTest, T3ARevocationWaitsForTheAnswerThatIsOnItsWay) {
+  fakes::FakeTokenUseStore uses;  // its completions run here, so that the real store can write meanwhile
+  uses.AddTask("task-1", 0);
+  auto audit = AuditLog::Create({.server_id = "s2"}, uses, kit.signer, kit.clock).value();
+  TokenServiceDeps base = kit.Deps();
+  TokenServiceDeps deps{base.issuer,   base.token_endpoint, base.clients, base.registry,
+                        base.gate,     base.signer,         *audit,       uses,
+                        base.revoker,  base.issuer_keys,    base.alerts,  {},
+                        base.executor, base.clock,          base.metrics};
+  auto service = MakeTokenService(deps);
+  TokenRequest request = kit.RequestOf(kit.planner, kit.FirstHop());
+  request.form["grant_type"] = ServiceKit::kExchange;
+  request.form["subject_token"] = kit.UserToken();
+  request.form["subject_token_type"] = ServiceKit::kAccessToken;
+  std::atomic<bool> left = false;
+  std::promise<absl::Status> revoked;
+  std::future<absl::Status> returned = revoked.get_future();
+  service->Token(std::move(request), [&](const TokenAnswer& answer) {
+    EXPECT_EQ(answer.status, 200) << answer.body;
+    RevokeChange change;
+    change.revocation.kind = EntityKind::kTask;
+    change.revocation.entity = "task-1";
+    change.revocation.not_before = kit.clock.Now();
+    kit.revoker->Revoke(change, [&](const absl::StatusOr<uint64_t>& seq) {
+      EXPECT_TRUE(left);
+      revoked.set_value(seq.status());
+    });
+    while (kit.registry->revocations()->Find(EntityKind::kTask, "task-1") == nullptr) std::this_thread::yield();
+    EXPECT_EQ(returned.wait_for(std::chrono::milliseconds(50)), std::future_status::timeout);
+    left = true;  // with the network
+  });
+  EXPECT_TRUE(returned.get().ok());
+}
+
 TEST_F(AttacksTest, T10ATokenLeavesOnlyWhenItsRecordIsDurable) {
   fakes::FakeTokenUseStore uses;
   uses.AddTask("task-1", 0);
   auto audit = AuditLog::Create({.server_id = "s2"}, uses, kit.signer, kit.clock).value();
   TokenServiceDeps base = kit.Deps();
-  TokenServiceDeps deps{base.issuer, base.token_endpoint, base.clients, base.registry, base.gate, base.signer, *audit, uses,
-                        base.revoker, base.issuer_keys, base.alerts, {}, base.executor, base.clock, base.metrics};
+  TokenServiceDeps deps{base.issuer,   base.token_endpoint, base.clients, base.registry,
+                        base.gate,     base.signer,         *audit,       uses,
+                        base.revoker,  base.issuer_keys,    base.alerts,  {},
+                        base.executor, base.clock,          base.metrics};
   auto service = MakeTokenService(deps);
   uses.FailNext(absl::UnavailableError("disk full"));
   std::promise<TokenAnswer> answer;
@@ -609,11 +656,13 @@ TEST_F(AttacksTest, D2_14NoTokenStandsInTheAudit) {
   const std::string user = kit.UserToken();
   const Read first = kit.Exchange(kit.planner, user, kit.FirstHop());
   const Read hop = WorkerHop(first.token());
-  const Read next = kit.Token(kit.planner, {{"grant_type", "refresh_token"}, {"refresh_token", first.Get("refresh_token")}});
+  const Read next =
+      kit.Token(kit.planner, {{"grant_type", "refresh_token"}, {"refresh_token", first.Get("refresh_token")}});
   kit.Introspect(kit.worker, first.token(), kit.Presented(kit.planner, first.token(), World::kWorkerUri));
   for (const boost::json::object& record : kit.Audit()) {
     const std::string text = boost::json::serialize(record);
-    for (const std::string& secret : {user, first.token(), hop.token(), next.token(), first.Get("refresh_token"), next.Get("refresh_token")}) {
+    for (const std::string& secret :
+         {user, first.token(), hop.token(), next.token(), first.Get("refresh_token"), next.Get("refresh_token")}) {
       EXPECT_EQ(text.find(secret), std::string::npos);
       EXPECT_EQ(text.find(secret.substr(secret.rfind('.') + 1)), std::string::npos);
     }

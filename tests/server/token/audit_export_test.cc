@@ -74,9 +74,11 @@ class HttpSink {
       ++posts;
       if (status == 200 && body != std::string::npos) {
         std::lock_guard lock(mutex_);
-        for (absl::string_view line : absl::StrSplit(text.substr(body), '\n', absl::SkipEmpty())) lines_.emplace_back(line);
+        for (absl::string_view line : absl::StrSplit(text.substr(body), '\n', absl::SkipEmpty()))
+          lines_.emplace_back(line);
       }
-      const std::string answer = absl::StrCat("HTTP/1.1 ", status.load(), " X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+      const std::string answer =
+          absl::StrCat("HTTP/1.1 ", status.load(), " X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
       EXPECT_EQ(write(peer, answer.data(), answer.size()), static_cast<ssize_t>(answer.size()));
     }
   }
@@ -93,15 +95,17 @@ class AuditExportTest : public ::testing::Test {
   void Append(int count) {
     for (int i = 0; i < count; ++i) {
       Consume consume;
-      consume.audit = AuditAppend{.server_id = "s1", .epoch = 1, .txn = {}, .body = [](uint64_t seq, absl::string_view) {
-                                    return absl::StrCat(R"({"epoch":1,"seq":)", seq, R"(,"server":"s1"})");
-                                  }};
+      consume.audit =
+          AuditAppend{.server_id = "s1", .epoch = 1, .txn = {}, .body = [](uint64_t seq, absl::string_view) {
+                        return absl::StrCat(R"({"epoch":1,"seq":)", seq, R"(,"server":"s1"})");
+                      }};
       store.Commit(std::move(consume), absl::Now(), [](const absl::Status& status) { EXPECT_THAT(status, IsOk()); });
     }
   }
   std::unique_ptr<AuditExport> Open() {
     return AuditExport::Create(
-               {.server_id = "s1", .epoch = 1, .path = {}, .url = sink.url(), .cursor_path = dir.file("cursor")}, store, clock)
+               {.server_id = "s1", .epoch = 1, .path = {}, .url = sink.url(), .cursor_path = dir.file("cursor")}, store,
+               clock)
         .value();
   }
 
@@ -149,7 +153,8 @@ TEST_F(AuditExportTest, PostsOverHttpsOrToALiteralLoopbackAddressOnly) {
   for (const char* url : {"https://collector.example/x", "http://127.0.0.1:80/", "http://[::1]/"}) {
     EXPECT_THAT(net::CheckPostUrl(url), IsOk()) << url;
   }
-  for (const char* url : {"http://collector.example/", "http://localhost/", "ftp://127.0.0.1/", "x", "http://127.0.0.1.evil.example/"}) {
+  for (const char* url :
+       {"http://collector.example/", "http://localhost/", "ftp://127.0.0.1/", "x", "http://127.0.0.1.evil.example/"}) {
     EXPECT_THAT(net::CheckPostUrl(url), StatusIs(absl::StatusCode::kInvalidArgument)) << url;
   }
 }

@@ -24,7 +24,9 @@ class IntrospectionTest : public ::testing::Test {
     fields["session"] = "s-1";
     return fields;
   }
-  Read Introspect(const std::string& token, const FormFields& fields) { return kit.Introspect(kit.orders, token, fields); }
+  Read Introspect(const std::string& token, const FormFields& fields) {
+    return kit.Introspect(kit.orders, token, fields);
+  }
 
   ServiceKit kit;
 };
@@ -33,8 +35,7 @@ TEST_F(IntrospectionTest, D2_4SaysWhatTheTokenSays) {
   const std::string token = OrdersToken();
   const Read read = Introspect(token, Seen(token));
   ASSERT_TRUE(read.body.at("active").as_bool()) << read.text;
-  const boost::json::object claims =
-      boost::json::parse(oauth::ClaimsJson(kit.Parse(token))).as_object();
+  const boost::json::object claims = boost::json::parse(oauth::ClaimsJson(kit.Parse(token))).as_object();
   for (const char* name : {"act", "cnf", "authorization_details", "agent_ctx", "sub", "aud", "client_id", "exp"}) {
     ASSERT_TRUE(read.body.contains(name)) << name;
     EXPECT_EQ(read.body.at(name), claims.at(name)) << name;
@@ -86,7 +87,10 @@ TEST_F(IntrospectionTest, T3AProofIsSeenOnce) {
 TEST_F(IntrospectionTest, D2_8ATokenOfTheOldCertificateIsRefusedWithTheNewOne) {
   FormFields ask{{"resource", World::kOrdersUri}, {"scope", "orders:read"}, {"token_binding", "x5t"}};
   const std::string token = kit.Exchange(kit.worker, kit.FirstToken(), ask).token();
-  FormFields fields{{"peer_x5t#S256", kit.clients.Get(kit.worker).x5t_s256}, {"tool", "query"}, {"task", "task-1"}, {"session", "s-1"}};
+  FormFields fields{{"peer_x5t#S256", kit.clients.Get(kit.worker).x5t_s256},
+                    {"tool", "query"},
+                    {"task", "task-1"},
+                    {"session", "s-1"}};
   EXPECT_TRUE(Introspect(token, fields).body.at("active").as_bool());
   fields["peer_x5t#S256"] = "the next certificate";
   EXPECT_EQ(Introspect(token, fields).text, kInactive);
@@ -117,7 +121,8 @@ TEST_F(IntrospectionTest, ForgedAndForeignTokensAreInactive) {
 
 TEST_F(IntrospectionTest, AClientRevokesItsOwnTokenAndWhatDescendsFromIt) {
   const std::string first = kit.FirstToken();
-  const std::string hop = kit.Exchange(kit.worker, first, {{"resource", World::kOrdersUri}, {"scope", "orders:read"}}).token();
+  const std::string hop =
+      kit.Exchange(kit.worker, first, {{"resource", World::kOrdersUri}, {"scope", "orders:read"}}).token();
   EXPECT_EQ(kit.RevokeToken(kit.planner, first).status, 200);
   EXPECT_EQ(Introspect(hop, Seen(hop)).text, kInactive);
   EXPECT_EQ(kit.Exchange(kit.worker, first, {{"resource", World::kOrdersUri}}).reason(), "revoked");
@@ -125,7 +130,8 @@ TEST_F(IntrospectionTest, AClientRevokesItsOwnTokenAndWhatDescendsFromIt) {
 
 TEST_F(IntrospectionTest, AnEarlierActorMayRevokeAStrangerMayNot) {
   const std::string first = kit.FirstToken();
-  const std::string hop = kit.Exchange(kit.worker, first, {{"resource", World::kOrdersUri}, {"scope", "orders:read"}}).token();
+  const std::string hop =
+      kit.Exchange(kit.worker, first, {{"resource", World::kOrdersUri}, {"scope", "orders:read"}}).token();
   EXPECT_EQ(kit.RevokeToken(kit.orders, hop).error(), "unauthorized_client");
   EXPECT_EQ(kit.RevokeToken(kit.planner, hop).status, 200);
   EXPECT_EQ(Introspect(hop, Seen(hop)).text, kInactive);
@@ -141,7 +147,8 @@ TEST_F(IntrospectionTest, ARefreshTokenTakesItsFamilyAndTheChain) {
   const Read first = kit.Exchange(kit.planner, kit.UserToken(), kit.FirstHop());
   EXPECT_EQ(kit.RevokeToken(kit.worker, first.Get("refresh_token")).error(), "unauthorized_client");
   EXPECT_EQ(kit.RevokeToken(kit.planner, first.Get("refresh_token")).status, 200);
-  const Read refresh = kit.Token(kit.planner, {{"grant_type", "refresh_token"}, {"refresh_token", first.Get("refresh_token")}});
+  const Read refresh =
+      kit.Token(kit.planner, {{"grant_type", "refresh_token"}, {"refresh_token", first.Get("refresh_token")}});
   EXPECT_EQ(refresh.reason(), "revoked");
   EXPECT_EQ(kit.Exchange(kit.worker, first.token(), {{"resource", World::kOrdersUri}}).reason(), "revoked");
 }
@@ -151,7 +158,8 @@ TEST_F(IntrospectionTest, ARefreshTokenTakesItsFamilyAndTheChain) {
 class ExplainTest : public IntrospectionTest {
  protected:
   absl::StatusOr<token::v1::ExplainResponse> Explain(const token::v1::ExplainRequest& request) {
-    return testing::Await<token::v1::ExplainResponse>([&](auto done) { kit.service->Explain(request, std::move(done)); });
+    return testing::Await<token::v1::ExplainResponse>(
+        [&](auto done) { kit.service->Explain(request, std::move(done)); });
   }
   token::v1::ExplainRequest OfUser() {
     token::v1::ExplainRequest request;
@@ -182,7 +190,8 @@ TEST_F(ExplainTest, NamesTheOperandThatTookAnAtomAway) {
   EXPECT_EQ(response->outcome(), "refused");
   EXPECT_EQ(response->error(), "invalid_scope");
   bool by_user = false;
-  for (const auto& step : response->steps()) by_user = by_user || (step.operand() == "user" && step.removed_size() == 1);
+  for (const auto& step : response->steps())
+    by_user = by_user || (step.operand() == "user" && step.removed_size() == 1);
   EXPECT_TRUE(by_user);
 }
 

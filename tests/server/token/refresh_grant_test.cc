@@ -10,9 +10,7 @@ namespace {
 
 class RefreshGrantTest : public ::testing::Test {
  protected:
-  std::string First() {
-    return kit.Exchange(kit.planner, kit.UserToken(), kit.FirstHop()).Get("refresh_token");
-  }
+  std::string First() { return kit.Exchange(kit.planner, kit.UserToken(), kit.FirstHop()).Get("refresh_token"); }
   Read Refresh(const std::string& token, FormFields fields = {}, const std::string& client = "") {
     fields["grant_type"] = "refresh_token";
     fields["refresh_token"] = token;
@@ -24,7 +22,8 @@ class RefreshGrantTest : public ::testing::Test {
 
 TEST_F(RefreshGrantTest, OnlyATaskHasRefreshTokens) {
   EXPECT_FALSE(First().empty());
-  const Read without = kit.Exchange(kit.planner, kit.UserToken(), {{"resource", World::kWorkerUri}, {"scope", "work:run"}});
+  const Read without =
+      kit.Exchange(kit.planner, kit.UserToken(), {{"resource", World::kWorkerUri}, {"scope", "work:run"}});
   EXPECT_EQ(without.status, 200);
   EXPECT_FALSE(without.body.contains("refresh_token"));
   const std::string hop = kit.Exchange(kit.worker, kit.FirstToken(), {{"resource", World::kOrdersUri}}).text;
@@ -84,7 +83,7 @@ TEST_F(RefreshGrantTest, T11TheLostAnswerIsGivenAgainForTenSeconds) {
   kit.clock.Advance(absl::Seconds(9));
   const Read again = Refresh(first);
   EXPECT_EQ(again.status, 200) << again.text;
-  EXPECT_EQ(again.text, lost.text);  // the same bytes
+  EXPECT_EQ(again.text, lost.text);                           // the same bytes
   EXPECT_EQ(Refresh(lost.Get("refresh_token")).status, 200);  // and the family lives
 }
 

@@ -215,7 +215,8 @@ class ServiceKit {
   }
   Read RevokeToken(const std::string& client, const std::string& token) {
     std::promise<TokenAnswer> answer;
-    service->Revoke(RequestOf(client, {{"token", token}}, false), [&](TokenAnswer a) { answer.set_value(std::move(a)); });
+    service->Revoke(RequestOf(client, {{"token", token}}, false),
+                    [&](TokenAnswer a) { answer.set_value(std::move(a)); });
     return ReadAnswer(answer.get_future().get());
   }
   // What a resource saw of a token presented by `holder` with its DPoP key.
@@ -231,8 +232,14 @@ class ServiceKit {
   // --- users -------------------------------------------------------------------------------------------------------
   boost::json::object UserClaims() {
     const int64_t now = absl::ToUnixSeconds(clock.Now());
-    return {{"iss", World::kUserIssuer}, {"sub", "u-1"},       {"aud", kIssuer},         {"iat", now},
-            {"exp", now + 3600},         {"auth_time", now},   {"scope", "everything"}, {"jti", absl::StrCat("u", ++user_tokens)}};
+    return {{"iss", World::kUserIssuer},
+            {"sub", "u-1"},
+            {"aud", kIssuer},
+            {"iat", now},
+            {"exp", now + 3600},
+            {"auth_time", now},
+            {"scope", "everything"},
+            {"jti", absl::StrCat("u", ++user_tokens)}};
   }
   std::string Sign(const boost::json::object& claims, const std::string& type = "at+jwt") {
     return jose::SignCompact(absl::StrCat(R"({"alg":"ES256","kid":"idp","typ":")", type, R"("})"),
@@ -243,8 +250,11 @@ class ServiceKit {
 
   // The planner's first token for the worker, in a task, carrying what the orders server will be asked for.
   FormFields FirstHop() {
-    return {{"resource", World::kWorkerUri}, {"resource2", World::kOrdersUri},
-            {"scope", "work:run orders:read"}, {"task", "task-1"}, {"session", "s-1"}};
+    return {{"resource", World::kWorkerUri},
+            {"resource2", World::kOrdersUri},
+            {"scope", "work:run orders:read"},
+            {"task", "task-1"},
+            {"session", "s-1"}};
   }
   std::string FirstToken() { return Exchange(planner, UserToken(), FirstHop()).token(); }
 

@@ -72,9 +72,11 @@ TEST_F(TokenServiceTest, T1OwnAuthorityHasNoTask) {
 
 TEST_F(TokenServiceTest, AnswersAreNotStored) {
   std::promise<TokenAnswer> answer;
-  kit.service->Token(kit.RequestOf(kit.planner, OwnAuthority()), [&](TokenAnswer a) { answer.set_value(std::move(a)); });
+  kit.service->Token(kit.RequestOf(kit.planner, OwnAuthority()),
+                     [&](TokenAnswer a) { answer.set_value(std::move(a)); });
   const TokenAnswer got = answer.get_future().get();
-  EXPECT_NE(std::find(got.headers.begin(), got.headers.end(), std::make_pair(std::string("Cache-Control"), std::string("no-store"))),
+  EXPECT_NE(std::find(got.headers.begin(), got.headers.end(),
+                      std::make_pair(std::string("Cache-Control"), std::string("no-store"))),
             got.headers.end());
 }
 
@@ -150,7 +152,8 @@ TEST_F(TokenServiceTest, AProofForAnotherPlaceIsRefused) {
   GiveOwnAuthority();
   TokenRequest request = kit.RequestOf(kit.planner, OwnAuthority());
   request.dpop = oauth::MakeDpop(kit.dpop_keys.at(kit.planner), "POST", "https://evil.example/oauth2/token", "", "",
-                                 kit.clock.Now()).value();
+                                 kit.clock.Now())
+                     .value();
   EXPECT_EQ(kit.Send(request).error(), "invalid_dpop_proof");
 }
 
@@ -159,6 +162,9 @@ TEST_F(TokenServiceTest, AJwtSvidNeedsAProofBesideIt) {
   Client client = kit.clients.Get(kit.planner);
   client.method = ClientAuthMethod::kJwtSvid;
   kit.clients.Add(client);
+  ResourceRecord weak = kit.world.orders_resource;  // where a bearer token would do
+  weak.minimum_binding = oauth::MinimumBinding::kBearer;
+  kit.Put(weak);
   EXPECT_EQ(kit.Send(kit.RequestOf(kit.planner, OwnAuthority(), false)).error(), "invalid_request");
   EXPECT_EQ(kit.Token(kit.planner, OwnAuthority()).status, 200);
 }
@@ -230,8 +236,8 @@ TEST_F(TokenServiceTest, TheActorNarrowsItsOwnTokenInPlace) {
 }
 
 TEST_F(TokenServiceTest, PartialGrantTellsTheReducedScope) {
-  const Read read = kit.Exchange(kit.planner, kit.UserToken(),
-                                 {{"resource", World::kWorkerUri}, {"scope", "work:run work:unknown"}});
+  const Read read =
+      kit.Exchange(kit.planner, kit.UserToken(), {{"resource", World::kWorkerUri}, {"scope", "work:run work:unknown"}});
   ASSERT_EQ(read.status, 200) << read.text;
   EXPECT_EQ(read.Get("scope"), "work:run");
 }
