@@ -8,23 +8,23 @@ namespace signet::oauth {
 namespace {
 
 struct Kind {
-  EntityKind kind;
   absl::string_view name;
+  EntityKind kind;
   bool absolute;
 };
 constexpr Kind kKinds[] = {
-    {EntityKind::kToken, "token", true},
-    {EntityKind::kChain, "chain", true},
-    {EntityKind::kTask, "task", true},
-    {EntityKind::kGrant, "grant", true},
-    {EntityKind::kFamily, "family", true},
-    {EntityKind::kInstance, "instance", false},
-    {EntityKind::kNode, "node", false},
-    {EntityKind::kIdentity, "identity", false},
-    {EntityKind::kUser, "user", false},
-    {EntityKind::kIssuer, "issuer", false},
-    {EntityKind::kSigningKey, "signing-key", false},
-    {EntityKind::kTool, "tool", false},
+    {"token", EntityKind::kToken, true},
+    {"chain", EntityKind::kChain, true},
+    {"task", EntityKind::kTask, true},
+    {"grant", EntityKind::kGrant, true},
+    {"family", EntityKind::kFamily, true},
+    {"instance", EntityKind::kInstance, false},
+    {"node", EntityKind::kNode, false},
+    {"identity", EntityKind::kIdentity, false},
+    {"user", EntityKind::kUser, false},
+    {"issuer", EntityKind::kIssuer, false},
+    {"signing-key", EntityKind::kSigningKey, false},
+    {"tool", EntityKind::kTool, false},
 };
 
 std::string KeyOf(EntityKind kind, absl::string_view entity) {
