@@ -110,7 +110,7 @@ struct TokenServer::Parts {
   std::unique_ptr<TokenSigner> signer;
   std::unique_ptr<TokenUpdates> updates;
   std::unique_ptr<AuditLog> audit;  // tells `updates` of its heads
-  std::unique_ptr<Executor> reading, revoking;
+  std::unique_ptr<Executor> reading, revoking, fetching;
   std::unique_ptr<IssuanceGate> gate;
   std::unique_ptr<Revoker> revoker;
   std::unique_ptr<IssuerKeys> issuer_keys;
@@ -148,7 +148,8 @@ absl::Status TokenServer::Parts::Build() {
   revoker = std::make_unique<Revoker>(
       d.store, *gate, [this](uint64_t seq, absl::Duration timeout) { return d.applier.WaitFor(seq, timeout); },
       *revoking, d.clock);
-  issuer_keys = std::make_unique<IssuerKeys>(*reading, d.clock);
+  fetching = std::make_unique<Executor>(Executor::Options{"token-fetch", 2, 256});  // slow issuers hold up no refresh
+  issuer_keys = std::make_unique<IssuerKeys>(*fetching, d.clock);
   alerts = std::make_unique<Alerts>(d.clock, d.metrics);
   SIGNET_ASSIGN_OR_RETURN(auto known, ReadClients(options));
   clients = MakeClientAuthenticator({.trust_domain = d.policy.trust_domain,
