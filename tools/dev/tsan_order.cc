@@ -10,6 +10,7 @@
 
 #include <sanitizer/tsan_interface.h>
 
+#include <grpc/grpc.h>
 #include <grpcpp/support/server_callback.h>
 
 #include "absl/synchronization/mutex.h"
@@ -101,3 +102,17 @@ void ServerCallbackCall::CallOnCancel(ServerReactor* reactor) {
 }
 
 }  // namespace grpc::internal
+
+// An operation is known by its tag: what came before its start comes before its completion.
+grpc_call_error grpc_call_start_batch(grpc_call* call, const grpc_op* ops, size_t count, void* tag, void* reserved) {
+  static const auto start = Library<decltype(&grpc_call_start_batch)>("grpc_call_start_batch");
+  __tsan_release(tag);
+  return start(call, ops, count, tag, reserved);
+}
+
+grpc_event grpc_completion_queue_next(grpc_completion_queue* queue, gpr_timespec deadline, void* reserved) {
+  static const auto next = Library<decltype(&grpc_completion_queue_next)>("grpc_completion_queue_next");
+  const grpc_event event = next(queue, deadline, reserved);
+  if (event.type == GRPC_OP_COMPLETE) __tsan_acquire(event.tag);
+  return event;
+}
