@@ -38,7 +38,7 @@ void Pruner::Step() {
   entries_.PruneExpiredEntries(now, kBatch, Tell("entries"));
   tokens_.PruneJoinTokens(now, Tell("join tokens"));
   uses_.PruneUses(now, Tell("used values and refresh tokens"));
-  revocations_.PruneRevocations(now - kRevocationsKept, Tell("revocations"));
+  revocations_.PruneRevocations(now - kRevocationsKept, now - kTokenRevocationsKept, Tell("revocations"));
   if (agents_expired_for_) agents_.PruneAgents(now - *agents_expired_for_, false, kBatch, Tell("agents"));
 }
 

@@ -19,6 +19,9 @@ class Pruner {
   static constexpr size_t kBatch = 1000;                         // one transaction's worth
   // A token lives an hour, a chain is refreshed as long as its task, eight: what was revoked earlier is long dead.
   static constexpr absl::Duration kRevocationsKept = absl::Hours(24);
+  // Of single tokens, which end within 15 minutes and nothing derived from them later: a client that revokes its own in a
+  // loop must not fill what every agent holds.
+  static constexpr absl::Duration kTokenRevocationsKept = absl::Hours(1);
 
   Pruner(std::optional<absl::Duration> agents_expired_for, EntryStore& entries, AgentStore& agents,
          JoinTokenStore& tokens, RevocationStore& revocations, TokenUseStore& uses, Clock& clock);

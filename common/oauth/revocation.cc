@@ -23,7 +23,7 @@ constexpr Kind kKinds[] = {
     {"identity", EntityKind::kIdentity, false},
     {"user", EntityKind::kUser, false},
     {"issuer", EntityKind::kIssuer, false},
-    {"signing-key", EntityKind::kSigningKey, false},
+    {"signing-key", EntityKind::kSigningKey, true},  // who holds it chooses `rev`: no comparison helps
     {"tool", EntityKind::kTool, false},
 };
 

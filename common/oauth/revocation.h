@@ -1,7 +1,7 @@
 // What is revoked, and the one comparison that says whether a token lives (token-service rule T3): a token lives iff
 // for every entity of its ancestry nothing revoked it. Cascade is this comparison, never a walk over descendants.
-//   absolute kinds (token, chain, task, grant, refresh family): revoked is dead.
-//   reusable kinds (instance, node, identity, user, issuer, signing key, tool): kills a token whose `rev` is below the
+//   absolute kinds (token, chain, task, grant, refresh family, signing key): revoked is dead.
+//   reusable kinds (instance, node, identity, user, issuer, tool): kills a token whose `rev` is below the
 //   revocation's feed position, and blocks issuance until reinstated; external tokens and assertions are dead when
 //   iat <= not_before + skew.
 // Immutable snapshots; a set is built once and shared.

@@ -85,14 +85,16 @@ absl::StatusOr<uint64_t> UndoRevocation(WriteContext& context, EntityKind kind, 
   return context.seq();
 }
 
-absl::StatusOr<size_t> DeleteOldRevocations(WriteContext& context, absl::Time older_than, size_t limit) {
+absl::StatusOr<size_t> DeleteOldRevocations(WriteContext& context, absl::Time older_than, absl::Time tokens_older_than,
+                                            size_t limit) {
   std::vector<std::pair<EntityKind, std::string>> old;
   {
     SIGNET_ASSIGN_OR_RETURN(
         SqliteRows rows,
-        context.db.Query("SELECT kind, entity FROM revocations WHERE not_before < ? AND kind <= ? ORDER BY not_before "
-                         "LIMIT ?",
-                         EncodeTime(older_than), static_cast<int64_t>(EntityKind::kFamily), limit));
+        context.db.Query("SELECT kind, entity FROM revocations WHERE (not_before < ?1 AND kind <= ?2) OR "
+                         "(not_before < ?3 AND kind = ?4) ORDER BY not_before LIMIT ?5",
+                         EncodeTime(older_than), static_cast<int64_t>(EntityKind::kFamily),
+                         EncodeTime(tokens_older_than), static_cast<int64_t>(EntityKind::kToken), limit));
     for (;;) {
       SIGNET_ASSIGN_OR_RETURN(const bool more, rows.Next());
       if (!more) break;

@@ -16,7 +16,8 @@ namespace signet::server {
 absl::StatusOr<uint64_t> WriteRevocation(WriteContext& context, const RevokeChange& change, absl::Time now);
 absl::StatusOr<uint64_t> UndoRevocation(WriteContext& context, oauth::EntityKind kind, const std::string& entity,
                                         absl::Time now);
-absl::StatusOr<size_t> DeleteOldRevocations(WriteContext& context, absl::Time older_than, size_t limit);
+absl::StatusOr<size_t> DeleteOldRevocations(WriteContext& context, absl::Time older_than, absl::Time tokens_older_than,
+                                            size_t limit);
 
 absl::StatusOr<oauth::Revocation> SelectRevocation(SqliteConnection& db, oauth::EntityKind kind,
                                                    const std::string& entity);  // kNotFound

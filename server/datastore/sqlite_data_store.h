@@ -94,7 +94,7 @@ class SqliteDataStore final : public DataStore {
   void ActivateIdentity(const std::string& spiffe_id, absl::Time now, Completion<IdentityRecord> done) override;
   absl::StatusOr<oauth::Revocation> GetRevocation(oauth::EntityKind kind, const std::string& entity) override;
   absl::StatusOr<Page<oauth::Revocation>> ListRevocations(const PageRequest& page) override;
-  void PruneRevocations(absl::Time older_than, Completion<size_t> done) override;
+  void PruneRevocations(absl::Time older_than, absl::Time tokens_older_than, Completion<size_t> done) override;
 
   void Commit(Consume consume, absl::Time now, StatusCompletion done) override;
   absl::StatusOr<RefreshRecord> GetRefresh(const std::string& hash) override;

@@ -158,10 +158,10 @@ absl::StatusOr<Page<oauth::Revocation>> SqliteDataStore::ListRevocations(const P
   return readers_->With([&](SqliteConnection& db) { return SelectRevocations(db, page); });
 }
 
-void SqliteDataStore::PruneRevocations(absl::Time older_than, Completion<size_t> done) {
+void SqliteDataStore::PruneRevocations(absl::Time older_than, absl::Time tokens_older_than, Completion<size_t> done) {
   writer_->Write<size_t>(
       kPruneRevocations,
-      [=](WriteContext& context) { return DeleteOldRevocations(context, older_than, kPruneRevocations); },
+      [=](WriteContext& context) { return DeleteOldRevocations(context, older_than, tokens_older_than, kPruneRevocations); },
       std::move(done));
 }
 

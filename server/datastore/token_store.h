@@ -81,8 +81,9 @@ class RevocationStore {
   virtual void ActivateIdentity(const std::string& spiffe_id, absl::Time now, Completion<IdentityRecord> done) = 0;
   virtual absl::StatusOr<oauth::Revocation> GetRevocation(oauth::EntityKind kind, const std::string& entity) = 0;
   virtual absl::StatusOr<Page<oauth::Revocation>> ListRevocations(const PageRequest& page) = 0;
-  // Absolute revocations older than this can kill nothing that still lives (longest token life); the number dropped.
-  virtual void PruneRevocations(absl::Time older_than, Completion<size_t> done) = 0;
+  // Absolute revocations older than this can kill nothing that still lives; those of single tokens when they are older
+  // than `tokens_older_than`; never those of signing keys. The number dropped.
+  virtual void PruneRevocations(absl::Time older_than, absl::Time tokens_older_than, Completion<size_t> done) = 0;
 };
 
 // The next record of this server's audit chain. Its place is known only inside the transaction, where it is written

@@ -26,9 +26,16 @@ void Set(boost::json::object& object, const char* name, absl::string_view value)
 }
 
 // Atoms by name, without their constraints: the hash stands beside them.
+// So many, the hash of all stands beside them: a record must stay readable, whatever was asked.
+constexpr size_t kMaxNames = 64;
+
 boost::json::array Names(const oauth::Atoms& atoms) {
   boost::json::array names;
   for (const oauth::Atom& atom : atoms) {
+    if (names.size() == kMaxNames) {
+      names.emplace_back(absl::StrCat("and ", atoms.size() - kMaxNames, " more"));
+      break;
+    }
     names.emplace_back(absl::StrCat(atom.resource, atom.tool ? " tool " : " ", atom.action));
   }
   return names;

@@ -154,7 +154,7 @@ class Endpoints {
     TokenRequest parsed;
     if (const std::optional<OAuthError> error = TokenRequest::Parse(std::move(request), parsed)) {
       const std::string error_id = d_.audit.CountRefusal("malformed", peer);
-      SIGNET_LOG(info, "token request refused",
+      SIGNET_LOG(debug, "token request refused",
                  {{"error_id", error_id}, {"peer", peer}, {"error", error->error}, {"reason", error->description}});
       net::WebResponse response;
       response.status = error->status;

@@ -49,12 +49,33 @@ void Answer(TokenCall& call, int status, const boost::json::object& body) {
   call.done(std::move(answer));
 }
 
+namespace {
+
+// T3: an assertion from before a revocation of its instance, node or identity authenticates nobody, though that was
+// reinstated since. An X.509-SVID is judged by what it belongs to now: an honest one is older than the revocation too.
+bool OlderThanARevocation(const TokenServiceDeps& deps, const Client& client) {
+  if (client.method == ClientAuthMethod::kX509Svid) return false;
+  const auto revocations = deps.registry.revocations();
+  if (revocations == nullptr) return true;
+  for (const auto& [kind, entity] : {std::pair{oauth::EntityKind::kInstance, InstanceOf(client)},
+                                     std::pair{oauth::EntityKind::kNode, client.node},
+                                     std::pair{oauth::EntityKind::kIdentity, client.definition}}) {
+    if (revocations->KillsExternal(kind, entity, client.issued_at) != nullptr) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
 bool Admit(const TokenServiceDeps& deps, const TokenCallPtr& call) {
   absl::StatusOr<Client> client = deps.clients.Authenticate(call->request, call->now);
+  if (client.ok() && OlderThanARevocation(deps, *client)) {
+    client = absl::UnauthenticatedError("the assertion is older than a revocation");
+  }
   if (!client.ok()) {
     deps.metrics.token_clients_refused.Add();
     const std::string error_id = deps.audit.CountRefusal(call->event, call->request.peer);
-    SIGNET_LOG(info, "token client refused",
+    SIGNET_LOG(debug, "token client refused",
                {{"error_id", error_id}, {"peer", call->request.peer}, {"reason", client.status().message()}});
     AnswerError(*call, InvalidClient(""), error_id);
     return false;

@@ -26,7 +26,7 @@ namespace {
 
 constexpr size_t kMaxJwksBytes = size_t{256} * 1024;
 constexpr absl::Duration kDrain = absl::Seconds(3);
-constexpr absl::Duration kPatience = absl::Seconds(15);  // with answers that are on their way when it stops
+constexpr absl::Duration kPatience = absl::Seconds(30);  // more than two revocations wait, one after the other  // with answers that are on their way when it stops
 
 absl::StatusOr<std::map<std::string, oauth::Keys>> ReadClients(const TokenServiceOptions& options) {
   std::map<std::string, oauth::Keys> clients;

@@ -99,6 +99,17 @@ TEST(RevocationTest, TheNewestOfAnEntityCounts) {
   EXPECT_EQ(RevocationSet({old}).Find(EntityKind::kInstance, "n"), nullptr);  // kinds do not mix
 }
 
+// Whoever holds a stolen key writes into `rev` what he likes.
+TEST(RevocationTest, T3ARevokedSigningKeyKillsWhateverTheRev) {
+  AccessToken forged;
+  forged.key_id = "k1";
+  forged.context.rev = 1'000'000;
+  const RevocationSet set({{.kind = EntityKind::kSigningKey, .entity = "k1", .seq = 7, .not_before = {}, .reason = {}}});
+  EXPECT_NE(set.Kills(forged), nullptr);
+  forged.key_id = "k2";
+  EXPECT_EQ(set.Kills(forged), nullptr);
+}
+
 TEST(RevocationTest, KindsHaveTheNamesOfTheApi) {
   for (absl::string_view name : {"token", "chain", "task", "grant", "family", "instance", "node", "identity", "user",
                                  "issuer", "signing-key", "tool"}) {

@@ -155,19 +155,23 @@ TEST_P(RevocationContract, PrunesOldAbsoluteOnesAlone) {
            {Kind::kToken, "old"}, {Kind::kFamily, "old"}, {Kind::kInstance, "old"}}) {
     SIGNET_ASSERT_OK(Revoke({{.kind = kind, .entity = entity, .not_before = now_ - absl::Hours(9)}, std::nullopt}));
   }
+  for (const auto& [kind, entity] : std::vector<std::pair<Kind, std::string>>{
+           {Kind::kToken, "of two hours ago"}, {Kind::kFamily, "of two hours ago"}}) {
+    SIGNET_ASSERT_OK(Revoke({{.kind = kind, .entity = entity, .not_before = now_ - absl::Hours(2)}, std::nullopt}));
+  }
   SIGNET_ASSERT_OK(Revoke({{.kind = Kind::kToken, .entity = "new", .not_before = now_}, std::nullopt}));
   const uint64_t before = Seq();
   EXPECT_EQ(testing::Await<size_t>([&](auto done) {
-              store().PruneRevocations(now_ - absl::Hours(8), std::move(done));
+              store().PruneRevocations(now_ - absl::Hours(8), now_ - absl::Hours(1), std::move(done));
             }).value(),
-            2u);
-  EXPECT_EQ(Changes(before).size(), 2u);  // memory forgets them too
+            3u);
+  EXPECT_EQ(Changes(before).size(), 3u);  // memory forgets them too
   std::vector<std::string> left;
   const Page<oauth::Revocation> page = store().ListRevocations({}).value();
   for (const oauth::Revocation& r : page.items) {
     left.push_back(absl::StrCat(oauth::EntityKindName(r.kind), " ", r.entity));
   }
-  EXPECT_THAT(left, ElementsAre("instance old", "token new"));
+  EXPECT_THAT(left, UnorderedElementsAre("instance old", "family of two hours ago", "token new"));
 }
 
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(RevocationContract);

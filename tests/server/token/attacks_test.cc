@@ -499,6 +499,24 @@ TEST_F(AttacksTest, T3ANodeThatIsReinstatedNeedsNoNewConsent) {
   EXPECT_EQ(kit.Exchange(kit.planner, kit.UserToken(), kit.FirstHop()).status, 200);
 }
 
+// A JWT-SVID that was taken before its node was cut off is still within its life when the node comes back.
+TEST_F(AttacksTest, T3AnAssertionFromBeforeTheRevocationAuthenticatesNobody) {
+  Client client = kit.clients.Get(kit.planner);
+  client.method = ClientAuthMethod::kJwtSvid;
+  kit.clients.Add(client);
+  EXPECT_EQ(kit.Exchange(kit.planner, kit.UserToken(), kit.FirstHop()).status, 200);
+  ASSERT_TRUE(kit.Revoke(EntityKind::kNode, "node-1").ok());
+  ASSERT_TRUE(testing::Await<uint64_t>([&](auto done) {
+                kit.store->Reinstate(EntityKind::kNode, "node-1", kit.clock.Now(), std::move(done));
+              }).ok());
+  kit.CatchUp();
+  EXPECT_EQ(kit.Exchange(kit.planner, kit.UserToken(), kit.FirstHop()).error(), "invalid_client");
+  kit.clock.Advance(absl::Minutes(2));
+  client.issued_at = kit.clock.Now();
+  kit.clients.Add(client);
+  EXPECT_EQ(kit.Exchange(kit.planner, kit.UserToken(), kit.FirstHop()).status, 200);
+}
+
 TEST_F(AttacksTest, D2_9NothingIsIssuedAfterARevocationReturned) {
   constexpr int kMints = 10'000, kThreads = 8;
   GrantRecord other = kit.world.grant;

@@ -89,7 +89,7 @@ TEST_F(TokenRegistryTest, ShowsEveryKindFromTheFeedAndAfterARestart) {
   EXPECT_EQ(kit_.registry->FindIssuer(kIdp), nullptr);
   EXPECT_EQ(kit_.registry->FindIdentity("spiffe://example.org/agent/none"), nullptr);
   EXPECT_EQ(testing::Await<size_t>([&](auto done) {
-              kit_.store->PruneRevocations(kit_.now + absl::Seconds(1), std::move(done));
+              kit_.store->PruneRevocations(kit_.now + absl::Seconds(1), kit_.now + absl::Seconds(1), std::move(done));
             }).value(),
             1u);
   kit_.CatchUp();
