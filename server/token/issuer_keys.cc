@@ -64,6 +64,7 @@ struct IssuerKeys::State {
     {
       MutexLock lock(mutex);
       Set& set = sets[issuer.url];
+      if (set.rev != issuer.rev) return;  // another record by now: its keys are not these, and who waited was told
       if (keys.ok()) {
         set.keys = std::make_shared<const oauth::Keys>(*std::move(keys));
         set.fetched = now;
@@ -89,15 +90,15 @@ void IssuerKeys::Find(std::shared_ptr<const IssuerRecord> issuer, const std::str
                       Completion<crypto::PublicKey> done) {
   const absl::Duration now = clock_.Steady();
   absl::StatusOr<crypto::PublicKey> at_once = absl::NotFoundError("the issuer publishes no such key");
-  bool start = false;
+  bool start = false, waits = false;
+  std::vector<Set::Waiting> outdated;  // wait for keys of the record that was replaced
   {
     MutexLock lock(state_->mutex);
     Set& set = state_->sets[issuer->url];
-    if (set.rev != issuer->rev && !set.fetching) {
-      std::vector<Set::Waiting> waiting = std::exchange(set.waiting, {});
+    if (set.rev != issuer->rev) {
+      outdated = std::exchange(set.waiting, {});
       set = Set();
       set.rev = issuer->rev;
-      set.waiting = std::move(waiting);
     }
     if (!issuer->jwks_json.empty()) {
       if (set.keys == nullptr) {
@@ -110,23 +111,26 @@ void IssuerKeys::Find(std::shared_ptr<const IssuerRecord> issuer, const std::str
       if (set.keys != nullptr) at_once = KeyOf(*set.keys, kid);
       const bool fresh = now - set.fetched <= kFresh;
       const bool may_try = now - set.tried >= kBetweenFetches;
-      if (set.fetching || (may_try && !(fresh && at_once.ok()))) {
+      if (!(fresh && at_once.ok()) && (set.fetching || may_try)) {
+        waits = true;
         start = !std::exchange(set.fetching, true);
         if (start) set.tried = now;
         set.waiting.push_back({kid, std::move(done)});
       } else if (now - set.fetched > kStale) {
         at_once = absl::UnavailableError("the keys of the issuer cannot be fetched now");
       }
-      if (set.fetching && !start) return;
     }
   }
-  if (!start) return done(std::move(at_once));
+  for (Set::Waiting& one : outdated) one.done(absl::UnavailableError("the record of the issuer was replaced"));
+  if (!waits) return done(std::move(at_once));
+  if (!start) return;
   const bool posted = executor_.Post([state = state_, issuer, now] { state->Fetch(*issuer, now); });
   if (posted) return;
   std::vector<Set::Waiting> waiting;
   {
     MutexLock lock(state_->mutex);
     Set& set = state_->sets[issuer->url];
+    if (set.rev != issuer->rev) return;  // who waited was told
     set.fetching = false;
     waiting = std::exchange(set.waiting, {});
   }

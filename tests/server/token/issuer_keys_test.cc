@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 
 #include <atomic>
+#include <future>
 
 #include <gtest/gtest.h>
 
@@ -31,6 +32,10 @@ class IssuerKeysTest : public ::testing::Test {
   absl::StatusOr<crypto::PublicKey> Find(const std::string& kid) {
     return testing::Await<crypto::PublicKey>([&](auto done) { keys.Find(issuer, kid, std::move(done)); });
   }
+  using Found = std::promise<absl::StatusOr<crypto::PublicKey>>;
+  void Start(const std::string& kid, Found& found) {
+    keys.Find(issuer, kid, [&found](absl::StatusOr<crypto::PublicKey> result) { found.set_value(std::move(result)); });
+  }
   void Publish(const std::string& kid) {
     std::lock_guard lock(mutex);
     published = oauth::KeysJson({{kid, key.public_key()}});
@@ -42,9 +47,11 @@ class IssuerKeysTest : public ::testing::Test {
   std::mutex mutex;
   absl::StatusOr<std::string> published = absl::UnavailableError("away");
   std::atomic<int> fetches = 0;
+  std::shared_future<void> held;  // fetches wait for it; set while none runs
   Executor executor{{.name = "keys_test", .threads = 1}};
   IssuerKeys keys{executor, clock, [this](const IssuerRecord&) {
                     ++fetches;
+                    if (held.valid()) held.wait();
                     std::lock_guard lock(mutex);
                     return published;
                   }};
@@ -96,6 +103,45 @@ TEST_F(IssuerKeysTest, AChangedRecordStartsAnew) {
   EXPECT_THAT(Find("a"), StatusIs(absl::StatusCode::kNotFound));
   EXPECT_THAT(Find("c"), IsOk());
   EXPECT_EQ(fetches, 1);
+}
+
+TEST_F(IssuerKeysTest, KeysOfAReplacedRecordDoNotVerifyWhileTheyAreFetched) {
+  Publish("a");
+  EXPECT_THAT(Find("a"), IsOk());
+  clock.Advance(absl::Minutes(11));
+  std::promise<void> release;
+  held = release.get_future().share();
+  Found before;
+  Start("a", before);  // of the old record; its fetch runs
+  auto changed = std::make_shared<IssuerRecord>(*issuer);
+  changed->rev = 2;
+  changed->jwks_uri = "";
+  changed->jwks_json = oauth::KeysJson({{"c", key.public_key()}});
+  issuer = changed;
+  EXPECT_THAT(Find("a"), StatusIs(absl::StatusCode::kNotFound));
+  release.set_value();
+  EXPECT_THAT(before.get_future().get(), StatusIs(absl::StatusCode::kUnavailable));
+  std::promise<void> fetched;  // one thread: the fetch is over when this runs
+  ASSERT_TRUE(executor.Post([&] { fetched.set_value(); }));
+  fetched.get_future().wait();
+  EXPECT_THAT(Find("a"), StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_THAT(Find("c"), IsOk());
+}
+
+TEST_F(IssuerKeysTest, AKnownKeyDoesNotWaitForTheFetchOfAnother) {
+  Publish("a");
+  EXPECT_THAT(Find("a"), IsOk());
+  clock.Advance(absl::Seconds(31));
+  std::promise<void> release;
+  held = release.get_future().share();
+  Found unknown, known;
+  Start("b", unknown);
+  Start("a", known);
+  std::future<absl::StatusOr<crypto::PublicKey>> at_once = known.get_future();
+  EXPECT_EQ(at_once.wait_for(std::chrono::seconds(0)), std::future_status::ready);
+  release.set_value();
+  EXPECT_THAT(at_once.get(), IsOk());
+  EXPECT_THAT(unknown.get_future().get(), StatusIs(absl::StatusCode::kNotFound));
 }
 
 TEST_F(IssuerKeysTest, ASetThatIsNoneIsRefused) {
