@@ -183,8 +183,18 @@ void Refresh(const TokenServiceDeps& deps, TokenCallPtr call, const RefreshRecor
   if (auto error = ReadBinding(*call, *grant_case)) return Refuse(deps, call, *error);
   Issuance issuance{.call = call, .grant_case = grant_case, .answered_type = {}, .with_refresh = {}, .on_reuse = {}};
   issuance.with_refresh = Rotation(record.family, *state, record.hash, Prover(*call));
-  issuance.on_reuse = [&deps, call, family = record.family, txn = parent->txn] {
-    KillFamily(deps, call, family, txn);  // another request was quicker
+  // Another request was quicker: of the same key, it is a retry (T11). Nothing of this one was written, so what it
+  // carried for one use is still to be used up.
+  issuance.on_reuse = [&deps, call, once = call->once, hash = record.hash, family = record.family, txn = parent->txn] {
+    const bool posted = deps.executor.Post([&deps, call, once, hash, family, txn] {
+      const absl::StatusOr<RefreshRecord> now = deps.uses.GetRefresh(hash);
+      call->once = once;
+      if (now.ok() && now->used && AnswerAgain(deps, call, *now)) return;
+      KillFamily(deps, call, family, txn);
+    });
+    if (!posted) {
+      Refuse(deps, call, {503, "temporarily_unavailable", "try again", "", "too much waits for the datastore"});
+    }
   };
   Issue(deps, std::move(issuance));
 }

@@ -96,6 +96,78 @@ TEST_F(RefreshGrantTest, T11ToTheSameCertificateOnly) {
   EXPECT_EQ(Refresh(first).reason(), "revoked");
 }
 
+// Lets another request pass between the first read of a refresh token and what is made of it.
+class OvertakenUses final : public TokenUseStore {
+ public:
+  explicit OvertakenUses(TokenUseStore& store) : store_(store) {}
+  void Commit(Consume consume, absl::Time now, StatusCompletion done) override {
+    store_.Commit(std::move(consume), now, std::move(done));
+  }
+  absl::StatusOr<RefreshRecord> GetRefresh(const std::string& hash) override {
+    absl::StatusOr<RefreshRecord> record = store_.GetRefresh(hash);
+    if (auto overtake = std::exchange(overtake_, nullptr)) overtake();
+    return record;
+  }
+  void PruneUses(absl::Time now, Completion<size_t> done) override { store_.PruneUses(now, std::move(done)); }
+  absl::StatusOr<std::vector<AuditRecord>> ReadAudit(const std::string& server_id, uint64_t epoch, uint64_t after_seq,
+                                                     size_t limit) override {
+    return store_.ReadAudit(server_id, epoch, after_seq, limit);
+  }
+  absl::StatusOr<std::vector<AuditRecord>> ReadAuditOfChain(const std::string& txn, size_t limit) override {
+    return store_.ReadAuditOfChain(txn, limit);
+  }
+  absl::StatusOr<AuditRecord> LastAudit(const std::string& server_id) override { return store_.LastAudit(server_id); }
+  absl::StatusOr<std::vector<std::pair<std::string, uint64_t>>> AuditChains() override { return store_.AuditChains(); }
+  void Overtake(std::function<void()> overtake) { overtake_ = std::move(overtake); }
+
+ private:
+  TokenUseStore& store_;
+  std::function<void()> overtake_;
+};
+
+class RefreshRaceTest : public RefreshGrantTest {
+ protected:
+  // Of a request with `token` that read it before `quicker` used it.
+  Read Slower(const std::string& token, std::function<void()> quicker) {
+    uses.Overtake(std::move(quicker));
+    std::promise<TokenAnswer> answer;
+    slow->Token(kit.RequestOf(kit.planner, {{"grant_type", "refresh_token"}, {"refresh_token", token}}),
+                [&](TokenAnswer a) { answer.set_value(std::move(a)); });
+    return ServiceKit::ReadAnswer(answer.get_future().get());
+  }
+
+  OvertakenUses uses{*kit.store};
+  TokenServiceDeps base = kit.Deps();
+  std::unique_ptr<TokenService> slow = MakeTokenService(
+      {base.issuer, base.token_endpoint, base.clients, base.registry, base.gate, base.signer, base.audit, uses,
+       base.revoker, base.issuer_keys, base.alerts, {}, base.executor, base.clock, base.metrics});
+};
+
+TEST_F(RefreshRaceTest, T11TwoAtOnceByTheSameKeyGetOneAnswer) {
+  const std::string first = First();
+  Read quick;
+  const Read late = Slower(first, [&] { quick = Refresh(first); });
+  ASSERT_EQ(quick.status, 200) << quick.text;
+  EXPECT_EQ(late.text, quick.text);
+  EXPECT_EQ(Refresh(quick.Get("refresh_token")).status, 200);  // the family lives
+}
+
+TEST_F(RefreshRaceTest, T11TwoAtOnceByDifferentKeysKillTheFamily) {
+  const std::string first = First();
+  const Client client = kit.clients.Get(kit.planner);
+  Read quick;
+  const Read late = Slower(first, [&] {
+    Client thief = client;
+    thief.x5t_s256 = "a thief's certificate";
+    kit.clients.Add(thief);
+    quick = Refresh(first);
+    kit.clients.Add(client);
+  });
+  ASSERT_EQ(quick.status, 200) << quick.text;
+  EXPECT_EQ(late.reason(), "revoked");
+  EXPECT_EQ(Refresh(quick.Get("refresh_token")).reason(), "revoked");
+}
+
 TEST_F(RefreshGrantTest, T11TheKeptAnswerIsSealed) {
   const std::string first = First();
   const Read lost = Refresh(first);
