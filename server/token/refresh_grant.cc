@@ -94,7 +94,8 @@ std::function<RefreshPart(const oauth::AccessToken&)> Rotation(std::string famil
 // --- reuse
 // ---------------------------------------------------------------------------------------------------------------
 
-void KillFamily(const TokenServiceDeps& deps, TokenCallPtr call, const std::string& family, const std::string& txn) {
+void RevokeFamily(const TokenServiceDeps& deps, const TokenCallPtr& call, const std::string& family,
+                  const std::string& txn) {
   deps.alerts.Raise("refresh-reuse", call->client.definition, "a refresh token was used twice", txn);
   call->audit["anomaly"] = boost::json::array{"refresh-reuse"};
   call->audit["refresh_family"] = family;
@@ -107,6 +108,11 @@ void KillFamily(const TokenServiceDeps& deps, TokenCallPtr call, const std::stri
     if (!revoked.ok()) SIGNET_LOG(error, "refresh family not revoked", {{"reason", revoked.status().message()}});
     Refuse(deps, call, InvalidGrant("the refresh token was used before: its family is revoked", "revoked"));
   });
+}
+
+void KillFamily(const TokenServiceDeps& deps, const TokenCallPtr& call, const std::string& family,
+                const std::string& txn) {
+  UseUp(deps, call, [&deps, call, family, txn] { RevokeFamily(deps, call, family, txn); });
 }
 
 // T11: the answer that was given for this token, if the same key asks again at once and it still holds.
@@ -157,7 +163,7 @@ void Refresh(const TokenServiceDeps& deps, TokenCallPtr call, const RefreshRecor
     return Refuse(deps, call, InvalidGrant("revoked", "revoked", "refresh family"));
   }
   if (record.used) {
-    if (!AnswerAgain(deps, call, record)) KillFamily(deps, std::move(call), record.family, state->token.txn);
+    if (!AnswerAgain(deps, call, record)) KillFamily(deps, call, record.family, state->token.txn);
     return;
   }
   if (record.expires_at <= call->now)

@@ -57,6 +57,14 @@ void RevokeAll(const TokenServiceDeps& deps, const TokenCallPtr& call, std::vect
   });
 }
 
+// A replayed request revokes nothing.
+void UseUpAndRevoke(const TokenServiceDeps& deps, const TokenCallPtr& call, std::vector<RevokeChange> changes,
+                    boost::json::object what) {
+  UseUp(deps, call, [&deps, call, changes = std::move(changes), what = std::move(what)]() mutable {
+    RevokeAll(deps, call, std::move(changes), std::move(what));
+  });
+}
+
 void RevokeAccessToken(const TokenServiceDeps& deps, const TokenCallPtr& call) {
   const auto token = oauth::VerifyAnyTime(call->request.Get("token"), *deps.signer.token_keys(), deps.issuer);
   if (!token.ok() || token->expires_at <= call->now) {
@@ -68,8 +76,8 @@ void RevokeAccessToken(const TokenServiceDeps& deps, const TokenCallPtr& call) {
       token->client_id == client || std::any_of(token->actors.begin(), token->actors.end(),
                                                 [&](const oauth::Actor& actor) { return actor.subject == client; });
   if (!acted) return Refuse(deps, call, NotYours());
-  RevokeAll(deps, call, {ChangeOf(oauth::EntityKind::kToken, token->jwt_id, call->now)},
-            {{"kind", "token"}, {"entity_hash", oauth::Hash(token->jwt_id)}});
+  UseUpAndRevoke(deps, call, {ChangeOf(oauth::EntityKind::kToken, token->jwt_id, call->now)},
+                 {{"kind", "token"}, {"entity_hash", oauth::Hash(token->jwt_id)}});
 }
 
 void RevokeRefreshToken(const TokenServiceDeps& deps, const TokenCallPtr& call) {
@@ -86,7 +94,7 @@ void RevokeRefreshToken(const TokenServiceDeps& deps, const TokenCallPtr& call) 
   std::vector<RevokeChange> changes;
   if (root.ok()) changes.push_back(ChangeOf(oauth::EntityKind::kChain, *root, call->now));
   changes.push_back(ChangeOf(oauth::EntityKind::kFamily, record->family, call->now));
-  RevokeAll(deps, call, std::move(changes), {{"kind", "family"}, {"entity", record->family}});
+  UseUpAndRevoke(deps, call, std::move(changes), {{"kind", "family"}, {"entity", record->family}});
 }
 
 }  // namespace

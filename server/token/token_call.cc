@@ -127,6 +127,17 @@ OAuthError ErrorOfCommit(const TokenCall& call, const absl::Status& status, bool
   return {503, "temporarily_unavailable", "try again", "", detail};
 }
 
+void UseUp(const TokenServiceDeps& deps, const TokenCallPtr& call, absl::AnyInvocable<void()> next) {
+  Consume consume;
+  consume.once = std::exchange(call->once, {});
+  if (consume.once.empty()) return next();
+  deps.uses.Commit(std::move(consume), call->now,
+                   [&deps, call, next = std::move(next)](const absl::Status& status) mutable {
+                     if (!status.ok()) return Refuse(deps, call, ErrorOfCommit(*call, status, false));
+                     next();
+                   });
+}
+
 void Refuse(const TokenServiceDeps& deps, TokenCallPtr call, OAuthError error, const Decision* decision) {
   deps.metrics.token_requests_refused.Add();
   const std::string error_id = NewErrorId();

@@ -10,6 +10,7 @@
 
 #include <boost/json/object.hpp>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "server/token/client_auth.h"
@@ -42,6 +43,9 @@ bool Admit(const TokenServiceDeps& deps, const TokenCallPtr& call);
 
 // RFC 6749 5.2; audited first. `decision`: why, operand by operand, when it came that far.
 void Refuse(const TokenServiceDeps& deps, TokenCallPtr call, OAuthError error, const Decision* decision = nullptr);
+// Uses up the single-use values now, for an effect that comes before the answer: a replay must have none. Then `next`,
+// on the datastore's writer thread or at once; or the request has been refused.
+void UseUp(const TokenServiceDeps& deps, const TokenCallPtr& call, absl::AnyInvocable<void()> next);
 // What a commit was refused with, as an answer.
 OAuthError ErrorOfCommit(const TokenCall& call, const absl::Status& status, bool with_budget);
 

@@ -128,6 +128,22 @@ TEST_F(IntrospectionTest, AClientRevokesItsOwnTokenAndWhatDescendsFromIt) {
   EXPECT_EQ(kit.Exchange(kit.worker, first, {{"resource", World::kOrdersUri}}).reason(), "revoked");
 }
 
+TEST_F(IntrospectionTest, AReplayedAssertionIsRefusedAndRevokesNothing) {
+  const Read first = kit.Exchange(kit.planner, kit.UserToken(), kit.FirstHop());
+  const Client client = kit.clients.Get(kit.planner);
+  Client replayed = client;
+  replayed.once = {{"jti of the assertion", kit.clock.Now() + absl::Minutes(5)}};
+  kit.clients.Add(replayed);
+  EXPECT_EQ(kit.RevokeToken(kit.planner, "unknown").status, 200);  // uses it up
+  EXPECT_EQ(kit.RevokeToken(kit.planner, first.token()).error(), "invalid_client");
+  EXPECT_EQ(kit.RevokeToken(kit.planner, first.Get("refresh_token")).error(), "invalid_client");
+  kit.clients.Add(client);
+  EXPECT_EQ(kit.Exchange(kit.worker, first.token(), {{"resource", World::kOrdersUri}}).status, 200);
+  const Read refresh =
+      kit.Token(kit.planner, {{"grant_type", "refresh_token"}, {"refresh_token", first.Get("refresh_token")}});
+  EXPECT_EQ(refresh.status, 200) << refresh.text;
+}
+
 TEST_F(IntrospectionTest, AnEarlierActorMayRevokeAStrangerMayNot) {
   const std::string first = kit.FirstToken();
   const std::string hop =

@@ -76,6 +76,17 @@ TEST_F(RefreshGrantTest, ReuseKillsTheFamily) {
   EXPECT_TRUE(std::any_of(alerts.begin(), alerts.end(), [](const Alert& a) { return a.kind == "refresh-reuse"; }));
 }
 
+TEST_F(RefreshGrantTest, AReplayedRequestIsRefusedAndRevokesNothing) {
+  const std::string first = First();
+  const TokenRequest request =
+      kit.RequestOf(kit.planner, {{"grant_type", "refresh_token"}, {"refresh_token", first}});
+  const Read second = kit.Send(request);
+  ASSERT_EQ(second.status, 200) << second.text;
+  kit.clock.Advance(absl::Seconds(11));
+  EXPECT_EQ(kit.Send(request).error(), "invalid_dpop_proof");
+  EXPECT_EQ(Refresh(second.Get("refresh_token")).status, 200);  // the family lives
+}
+
 TEST_F(RefreshGrantTest, T11TheLostAnswerIsGivenAgainForTenSeconds) {
   const std::string first = First();
   const Read lost = Refresh(first);
