@@ -35,8 +35,11 @@ TEST(PrunerTest, DeletesWhatHasEnded) {
   consume.new_refresh = RefreshRecord{.hash = std::string(32, 'h'), .expires_at = kit.clock.Now() + absl::Minutes(7)};
   SIGNET_ASSERT_OK(
       testing::AwaitStatus([&](auto done) { kit.store->Commit(consume, kit.clock.Now(), std::move(done)); }));
-  for (const absl::Duration age : {absl::Hours(25), absl::Hours(23)}) {
+  for (const auto& [kind, age] : {std::pair{oauth::EntityKind::kFamily, absl::Hours(25)},
+                                  std::pair{oauth::EntityKind::kFamily, absl::Hours(23)},
+                                  std::pair{oauth::EntityKind::kToken, absl::Hours(2)}}) {
     RevokeChange change;
+    change.revocation.kind = kind;
     change.revocation.entity = absl::StrCat(absl::ToInt64Hours(age));
     change.revocation.not_before = kit.clock.Now() - age;
     SIGNET_ASSERT_OK(
@@ -54,7 +57,7 @@ TEST(PrunerTest, DeletesWhatHasEnded) {
   Until([&] { return kit.store->CountEntries({}).value() == 1; });
   Until([&] { return !kit.store->GetRefresh(consume.new_refresh->hash).ok(); });
   Until([&] { return kit.store->ListRevocations({}).value().items.size() == 1; });
-  EXPECT_TRUE(kit.store->GetRevocation(oauth::EntityKind::kToken, "23").ok());
+  EXPECT_TRUE(kit.store->GetRevocation(oauth::EntityKind::kFamily, "23").ok());
 }
 
 }  // namespace
