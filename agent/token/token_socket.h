@@ -1,5 +1,6 @@
 // token.sock with all that stands behind it, in build order. Create binds and serves. The destructor stops listening,
-// ends what is under way and waits for it.
+// ends what is under way and waits for it. Both are called from one thread; the server and the tidier have their own.
+// Errors of Create: those of net::WebServer::ListenUnix.
 #pragma once
 
 #include <atomic>

@@ -1,5 +1,6 @@
 // Readies an SSL_CTX that another library owns (libcurl) for mutual TLS by our rules: our certificate and key, and the
-// server judged by us alone. The key goes in as the object it is and is copied nowhere.
+// server judged by us alone. The key goes in as the object it is and is copied nowhere. Thread-safe for different contexts.
+// kInternal: OpenSSL refuses the certificate or the key.
 #pragma once
 
 #include <functional>

@@ -1,5 +1,5 @@
 // One blocking POST by libcurl: audit records to whoever collects them. https with the system's roots, or http when the
-// host is a literal loopback address. No redirect is followed.
+// host is a literal loopback address. No redirect is followed. Run it on a worker or an Executor. Thread-safe.
 #pragma once
 
 #include <string>

@@ -26,7 +26,7 @@ void Set(boost::json::object& object, const char* name, absl::string_view value)
 }
 
 // Atoms by name, without their constraints: the hash stands beside them.
-// So many, the hash of all stands beside them: a record must stay readable, whatever was asked.
+// More are counted, not named: a record must stay readable, whatever was asked.
 constexpr size_t kMaxNames = 64;
 
 boost::json::array Names(const oauth::Atoms& atoms) {

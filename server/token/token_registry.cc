@@ -159,36 +159,31 @@ absl::Status ReadPages(const List& list, const Each& each) {
   return absl::OkStatus();
 }
 
+// Puts records into `map` under their keys.
+template <typename Map, typename KeyOf>
+auto Into(Map& map, KeyOf key_of) {
+  return [&map, key_of](auto record) {
+    std::string key = key_of(record);
+    map[std::move(key)] = std::make_shared<const decltype(record)>(std::move(record));
+  };
+}
+
 absl::Status ReadAll(DataStore& store, Records& all) {
   SIGNET_RETURN_IF_ERROR(ReadPages([&](const PageRequest& page) { return store.ListIdentities(page); },
-                                   [&](IdentityRecord record) {
-                                     const std::string key = record.spiffe_id;
-                                     all.identities[key] = std::make_shared<const IdentityRecord>(std::move(record));
-                                   }));
+                                   Into(all.identities, [](const IdentityRecord& r) { return r.spiffe_id; })));
   SIGNET_RETURN_IF_ERROR(ReadPages([&](const PageRequest& page) { return store.ListIssuers(page); },
-                                   [&](IssuerRecord record) {
-                                     const std::string key = record.url;
-                                     all.issuers[key] = std::make_shared<const IssuerRecord>(std::move(record));
-                                   }));
+                                   Into(all.issuers, [](const IssuerRecord& r) { return r.url; })));
   SIGNET_RETURN_IF_ERROR(ReadPages([&](const PageRequest& page) { return store.ListResources(page); },
-                                   [&](ResourceRecord record) {
-                                     const std::string key = record.uri;
-                                     all.resources[key] = std::make_shared<const ResourceRecord>(std::move(record));
-                                   }));
+                                   Into(all.resources, [](const ResourceRecord& r) { return r.uri; })));
+  SIGNET_RETURN_IF_ERROR(ReadPages([&](const PageRequest& page) { return store.ListTasks(page); },
+                                   Into(all.tasks, [](const TaskRecord& r) { return r.id; })));
+  SIGNET_RETURN_IF_ERROR(
+      ReadPages([&](const PageRequest& page) { return store.ListUserRights(page); },
+                Into(all.rights, [](const UserRightsRecord& r) { return oauth::UserKey(r.issuer, r.subject); })));
   SIGNET_RETURN_IF_ERROR(ReadPages([&](const PageRequest& page) { return store.ListGrants(page); },
                                    [&](GrantRecord record) {
                                      const std::string key = record.id;
                                      all.SetGrant(key, std::make_shared<const GrantRecord>(std::move(record)));
-                                   }));
-  SIGNET_RETURN_IF_ERROR(ReadPages([&](const PageRequest& page) { return store.ListTasks(page); },
-                                   [&](TaskRecord record) {
-                                     const std::string key = record.id;
-                                     all.tasks[key] = std::make_shared<const TaskRecord>(std::move(record));
-                                   }));
-  SIGNET_RETURN_IF_ERROR(ReadPages([&](const PageRequest& page) { return store.ListUserRights(page); },
-                                   [&](UserRightsRecord record) {
-                                     const std::string key = oauth::UserKey(record.issuer, record.subject);
-                                     all.rights[key] = std::make_shared<const UserRightsRecord>(std::move(record));
                                    }));
   return ReadPages([&](const PageRequest& page) { return store.ListRevocations(page); },
                    [&](oauth::Revocation record) {

@@ -1,6 +1,6 @@
 // What the nouns of the token service share (identity, issuer, resource, grant, task ...): records from a file or from
 // flags, lists by pages, a record shown in full, and what an `apply` changed. The record is the message of the
-// administration API; a noun adds its flags and columns.
+// administration API; a noun adds its flags and columns. One thread, as all of the tool.
 #pragma once
 
 #include <functional>

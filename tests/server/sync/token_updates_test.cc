@@ -244,7 +244,8 @@ TEST_F(TokenUpdatesTest, EachChangeIsToldAndRevocationsComeFirst) {
   registry_.Put("https://b", 2);
   registry_.Remove("https://a");
   for (int i = 0; i < 6; ++i) registry_.Revoke(absl::StrCat("t", i));
-  const auto messages = stream.Take(70);
+  auto messages = stream.Take(70);
+  std::erase_if(messages, [](const v1::ServerMessage& m) { return m.has_heartbeat(); });  // the first beat, whenever it is
   ASSERT_GE(messages.size(), 2u);
   EXPECT_THAT(messages.front().token_state().revocations(), SizeIs(5));
   EXPECT_THAT(messages.front().token_state().resources(), IsEmpty());

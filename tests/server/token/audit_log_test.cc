@@ -10,9 +10,11 @@
 #include <boost/json.hpp>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "common/crypto/digest.h"
 #include "server/token/audit_chain.h"
+#include "server/token/audit_record.h"
 #include "tests/fakes/fake_clock.h"
 #include "tests/fakes/fake_token_signer.h"
 #include "tests/fakes/fake_token_use_store.h"
@@ -258,6 +260,16 @@ TEST_F(AuditLogTest, RefusesToExportOverPlainHttp) {
   const auto log =
       AuditLog::Create({.server_id = "s1", .export_url = "http://collector.example.org/"}, store_, signer_, clock_);
   EXPECT_THAT(log, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("https")));
+}
+
+// A client names up to 512 atoms in a request: what is written of it can still be read and verified.
+TEST(AuditRecordTest, NamesSoManyAtomsAndCountsTheRest) {
+  DecisionInput input;
+  for (int i = 0; i < 100; ++i) input.requested.push_back({.resource = "https://r.example.org", .action = absl::StrCat("a", i)});
+  const boost::json::object asked = AuditAsked("g", input);
+  const boost::json::array& named = asked.at("atoms").as_array();
+  ASSERT_EQ(named.size(), 65u);
+  EXPECT_EQ(named.back().as_string(), "and 36 more");
 }
 
 }  // namespace
