@@ -306,8 +306,12 @@ void Introspection(Play& play) {
   Samples first, again;
   judge(form(Member(https.Post(play.Endpoint(), play.ClientCredentialsForm(kBearer)), "access_token")));
   absl::SleepFor(absl::Seconds(2));  // the agent has said that it is interested, and has the state
+  // All tokens beforehand: the agent is as warm for a token it sees for the first time as for one it knows.
+  std::vector<std::string> forms;
   for (int i = 0; i < 500; ++i) {
-    const std::string text = form(Member(https.Post(play.Endpoint(), play.ClientCredentialsForm(kBearer)), "access_token"));
+    forms.push_back(form(Member(https.Post(play.Endpoint(), play.ClientCredentialsForm(kBearer)), "access_token")));
+  }
+  for (const std::string& text : forms) {
     first.Add(judge(text));
     again.Add(judge(text));
   }
