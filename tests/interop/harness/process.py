@@ -56,19 +56,23 @@ def stop_all():
         daemon.stop(grace=3)
 
 
-def run(argv, timeout=60, env=None, check=True, cwd=None, input=None):
-    """Runs to the end and returns the CompletedProcess with text output; with check, a bad exit is a Failure."""
+def run(argv, timeout=60, env=None, check=True, cwd=None, input=None, text=True):
+    """Runs to the end and returns the CompletedProcess, its output as text or bytes; with check, a bad exit is a Failure."""
     argv = [str(a) for a in argv]
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, cwd=cwd, input=input,
+        done = subprocess.run(argv, capture_output=True, text=text, timeout=timeout, cwd=cwd, input=input,
                               env={**os.environ, **(env or {})}, preexec_fn=_die_with_parent)
     except subprocess.TimeoutExpired as error:
         raise Failure(f"`{_short(argv)}` did not end in {timeout} s: {error.output or ''}") from None
     except OSError as error:
         raise Failure(f"`{_short(argv)}` does not start: {error}") from None
     if check and done.returncode != 0:
-        raise Failure(f"`{_short(argv)}` exited {done.returncode}: {last_lines(done.stderr or done.stdout)}")
+        raise Failure(f"`{_short(argv)}` exited {done.returncode}: {last_lines(_text(done.stderr or done.stdout))}")
     return done
+
+
+def _text(output):
+    return output if isinstance(output, str) else output.decode(errors="replace")
 
 
 def last_lines(text, count=4):

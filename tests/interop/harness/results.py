@@ -45,6 +45,16 @@ class Results:
         else:
             self.ok(name, time.monotonic() - started)
 
+    def counts(self):
+        """What add() takes: the results of a run in another process."""
+        return {"passed": self.passed, "failed": self.failed, "skipped": self.skipped, "failures": self.failures}
+
+    def add(self, counts):
+        self.passed += counts["passed"]
+        self.failed += counts["failed"]
+        self.skipped += counts["skipped"]
+        self.failures += counts["failures"]
+
     def close(self):
         if self.failures:
             print("failed: " + " ".join(self.failures))

@@ -1,0 +1,26 @@
+"""What a suite is given: folders, and one cluster that the suites of a run share."""
+
+from harness.results import note
+
+from .api_server import ApiServer
+
+
+class Context:
+    def __init__(self, root):
+        self._root = root
+        self._api = None
+
+    def folder(self, name):
+        path = self._root / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def api(self):
+        """An API server alone, started at the first call, replaced when it has died. Its objects stay between suites."""
+        if self._api and not self._api.daemon.alive():
+            self._api.close()
+            self._api = None
+        if not self._api:
+            note("starting etcd and kube-apiserver")
+            self._api = ApiServer(self._root / "api")
+        return self._api

@@ -1,0 +1,10 @@
+"""The suites in the order they run, cheapest and most telling first."""
+
+from . import api
+
+# name -> (function, what it shows, seconds it takes once its counterpart is installed)
+SUITES = {
+    "api": (api.run, "what the suites rely on: real tokens, reviews and RBAC of the API server itself", 12),
+}
+# These need a whole node, and so root.
+NODE_SUITES = ()
