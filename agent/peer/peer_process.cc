@@ -68,7 +68,7 @@ class PinnedProcess final : public PeerProcess {
       SIGNET_RETURN_IF_ERROR(ReadStartTime(now));
       if (now.start_time != before.start_time) return Refuse(pid(), "its number belongs to another process now");
       SIGNET_RETURN_IF_ERROR(ReadCgroup(now));
-      if (now.cgroup != before.cgroup) return Refuse(pid(), "moved to another cgroup");
+      if (now.cgroup != before.cgroup || now.other_cgroups != before.other_cgroups) return Refuse(pid(), "moved to another cgroup");
     }
     SIGNET_RETURN_IF_ERROR(ReadExecutable(now));
     if (now.uid != before.uid || now.gid != before.gid) return Refuse(pid(), "changed its user or group");
@@ -150,7 +150,9 @@ class PinnedProcess final : public PeerProcess {
     if (int error = kernel_.ReadFile(Proc("cgroup"), kProcCgroupLimit, &text); error != 0) {
       return Refuse(pid(), "cgroup", error);
     }
-    SIGNET_ASSIGN_OR_RETURN(facts.cgroup, Parsed(ParseProcCgroup(text)));
+    SIGNET_ASSIGN_OR_RETURN(ProcCgroup cgroup, Parsed(ParseProcCgroup(text)));
+    facts.cgroup = std::move(cgroup.unified);
+    facts.other_cgroups = std::move(cgroup.others);
     return absl::OkStatus();
   }
 

@@ -33,7 +33,8 @@ class PeerProcess {
     std::vector<gid_t> supplementary_gids;
     std::string executable;  // target of /proc/PID/exe
     uint64_t executable_device = 0, executable_inode = 0;
-    std::string cgroup;       // the 0:: line's path; "" when there is none
+    std::string cgroup;                      // the 0:: line's path; "" when there is none
+    std::vector<std::string> other_cgroups;  // of the hierarchies of version 1, where they differ from it
     uint64_t cgroup_id = 0;   // inode of its cgroup2 directory, from the pidfd itself; 0: kernel before 6.13
     uint64_t start_time = 0;  // clock ticks after boot, field 22 of /proc/PID/stat
     friend bool operator==(const Facts&, const Facts&) = default;

@@ -1,5 +1,6 @@
 #include "agent/peer/proc_text.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "absl/strings/ascii.h"
@@ -82,9 +83,10 @@ absl::StatusOr<ProcStat> ParseProcStat(absl::string_view text) {
   return stat;
 }
 
-absl::StatusOr<std::string> ParseProcCgroup(absl::string_view text) {
+absl::StatusOr<ProcCgroup> ParseProcCgroup(absl::string_view text) {
   if (text.size() > kProcCgroupLimit) return absl::InvalidArgumentError("cgroup: too long");
-  std::optional<std::string> unified;
+  std::optional<absl::string_view> unified;
+  std::vector<absl::string_view> others;
   for (absl::string_view line : absl::StrSplit(text, '\n')) {
     if (line.empty()) continue;
     // hierarchy-ID:controllers:path; the path may hold colons.
@@ -93,11 +95,19 @@ absl::StatusOr<std::string> ParseProcCgroup(absl::string_view text) {
     if (parts.size() != 3 || !ParseNumber(parts[0], &hierarchy) || parts[2].empty() || parts[2][0] != '/') {
       return absl::InvalidArgumentError("cgroup: a line is not hierarchy:controllers:path");
     }
-    if (hierarchy != 0 || !parts[1].empty()) continue;
+    if (hierarchy != 0 || !parts[1].empty()) {
+      others.push_back(parts[2]);
+      continue;
+    }
     if (unified.has_value()) return absl::InvalidArgumentError("cgroup: more than one line 0::");
-    unified = std::string(parts[2]);
+    unified = parts[2];
   }
-  return unified.value_or("");
+  if (unified.has_value()) std::erase(others, *unified);
+  std::sort(others.begin(), others.end());
+  others.erase(std::unique(others.begin(), others.end()), others.end());
+  ProcCgroup cgroup{std::string(unified.value_or("")), {}};
+  for (absl::string_view path : others) cgroup.others.emplace_back(path);
+  return cgroup;
 }
 
 }  // namespace signet::agent

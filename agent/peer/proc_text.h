@@ -35,7 +35,12 @@ struct ProcStat {
 // last ")" on.
 absl::StatusOr<ProcStat> ParseProcStat(absl::string_view text);
 
-// The path on the line "0::" (cgroup 2); empty when there is none. Lines of other hierarchies must be well formed.
-absl::StatusOr<std::string> ParseProcCgroup(absl::string_view text);
+struct ProcCgroup {
+  std::string unified;              // the path on the line "0::" (cgroup 2); empty when there is none
+  std::vector<std::string> others;  // those of the other hierarchies that differ from it: sorted, each once
+  friend bool operator==(const ProcCgroup&, const ProcCgroup&) = default;
+};
+// cgroups(7), /proc/PID/cgroup. All lines must be well formed.
+absl::StatusOr<ProcCgroup> ParseProcCgroup(absl::string_view text);
 
 }  // namespace signet::agent

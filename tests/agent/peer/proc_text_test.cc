@@ -102,13 +102,15 @@ TEST(ProcStatTest, RefusesWhatTheKernelDoesNotWrite) {
 }
 
 TEST(ProcCgroupTest, ReadsTheUnifiedLine) {
-  EXPECT_THAT(ParseProcCgroup("0::/system.slice/x.service\n"), IsOkAndHolds("/system.slice/x.service"));
-  EXPECT_THAT(ParseProcCgroup("9:name=systemd:/a\n4:memory:/b/c\n1:cpu,cpuacct:/\n0::/d\n"), IsOkAndHolds("/d"));
-  EXPECT_THAT(ParseProcCgroup("0::/\n"), IsOkAndHolds("/"));
-  EXPECT_THAT(ParseProcCgroup("0::/../../pod1/2\n"), IsOkAndHolds("/../../pod1/2"));
-  EXPECT_THAT(ParseProcCgroup("0::/a:b:c\n"), IsOkAndHolds("/a:b:c"));
-  EXPECT_THAT(ParseProcCgroup("4:memory:/b\n"), IsOkAndHolds(""));
-  EXPECT_THAT(ParseProcCgroup(""), IsOkAndHolds(""));
+  using C = ProcCgroup;
+  EXPECT_THAT(ParseProcCgroup("0::/system.slice/x.service\n"), IsOkAndHolds(C{"/system.slice/x.service", {}}));
+  EXPECT_THAT(ParseProcCgroup("9:name=systemd:/b\n4:memory:/b\n2:pids:/a\n1:cpu,cpuacct:/d\n0::/d\n"),
+              IsOkAndHolds(C{"/d", {"/a", "/b"}}));
+  EXPECT_THAT(ParseProcCgroup("0::/\n"), IsOkAndHolds(C{"/", {}}));
+  EXPECT_THAT(ParseProcCgroup("0::/../../pod1/2\n"), IsOkAndHolds(C{"/../../pod1/2", {}}));
+  EXPECT_THAT(ParseProcCgroup("0::/a:b:c\n"), IsOkAndHolds(C{"/a:b:c", {}}));
+  EXPECT_THAT(ParseProcCgroup("4:memory:/b\n"), IsOkAndHolds(C{"", {"/b"}}));
+  EXPECT_THAT(ParseProcCgroup(""), IsOkAndHolds(C{}));
 }
 
 TEST(ProcCgroupTest, RefusesWhatTheKernelDoesNotWrite) {
