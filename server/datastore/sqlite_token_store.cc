@@ -170,7 +170,7 @@ void SqliteDataStore::PruneRevocations(absl::Time older_than, absl::Time tokens_
 
 void SqliteDataStore::Commit(Consume consume, absl::Time now, StatusCompletion done) {
   writer_->Write(
-      consume.once.size() + 3,
+      consume.once.size() + 4,
       [consume = std::move(consume), now](WriteContext& context) { return WriteConsume(context, consume, now); },
       std::move(done));
 }

@@ -9,6 +9,7 @@
 #include "server/datastore/row_codec.h"
 #include "server/datastore/row_list.h"
 #include "server/datastore/token_codec.h"
+#include "server/datastore/token_use_sql.h"
 
 namespace signet::server {
 namespace {
@@ -79,8 +80,8 @@ absl::Status ReserveCalls(WriteContext& context, const Consume::Budget& budget) 
   }
   task.reauth_at = std::min(task.reauth_at, DecodeMoment(EncodeMoment(budget.reauth_at)));
   if (task.budget > 0 && budget.calls > task.budget - task.reserved) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("task \"", task.id, "\" has ", task.budget - task.reserved, " calls left of ", task.budget));
+    return NoCallsLeft(kOfTask, absl::StrCat("task \"", task.id, "\" has ", task.budget - task.reserved,
+                                             " calls left of ", task.budget));
   }
   task.reserved += budget.calls;
   SIGNET_RETURN_IF_ERROR(

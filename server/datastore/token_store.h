@@ -99,17 +99,27 @@ struct AuditAppend {
 
 // Payload of kAlreadyExists from Commit: which of the once-values it was.
 inline constexpr char kUsedBeforeUrl[] = "signet/used-before";
+// Payload of kResourceExhausted from Commit when it is calls that are exhausted, not the store: whose.
+inline constexpr char kNoCallsLeftUrl[] = "signet/no-calls-left";
+inline constexpr char kOfTask[] = "task", kOfParent[] = "parent";
 
 // What minting one token takes, in one transaction with its audit record: all or nothing (T3, T8, T10).
 struct Consume {
   std::vector<std::pair<std::string, absl::Time>> once;  // used up until then; kAlreadyExists, with kUsedBeforeUrl, when used before
   struct Budget {
     std::string task;
-    int64_t calls = 0;                              // reserved; kResourceExhausted when fewer are left
+    int64_t calls = 0;                              // reserved; kNoCallsLeftUrl when fewer are left
     std::string instance, root_subject;             // bind at first use; kPermissionDenied when bound to another
     absl::Time reauth_at = absl::InfiniteFuture();  // kept at first use, never raised
   };
   std::optional<Budget> budget;  // kNotFound no such task; kFailedPrecondition it is closed
+  struct ParentCalls {
+    std::string token;      // hash of the parent's jti
+    int64_t quota = 0;      // the parent's
+    int64_t calls = 0;      // given to the child for good; kNoCallsLeftUrl when fewer are left
+    absl::Time expires_at;  // the parent's: until then what it gave is remembered
+  };
+  std::optional<ParentCalls> parent_calls;
   std::optional<RefreshRecord> new_refresh;
   std::optional<std::string> spend_refresh;  // hash; kNotFound unknown or expired; kAborted used before (reuse)
   std::string successor, successor_for;      // kept with the spent one
@@ -122,7 +132,7 @@ class TokenUseStore {
   // Group commit: durable when `done` runs.
   virtual void Commit(Consume consume, absl::Time now, StatusCompletion done) = 0;
   virtual absl::StatusOr<RefreshRecord> GetRefresh(const std::string& hash) = 0;
-  virtual void PruneUses(absl::Time now, Completion<size_t> done) = 0;  // expired once-values and refresh tokens
+  virtual void PruneUses(absl::Time now, Completion<size_t> done) = 0;  // what has expired of all that
 
   virtual absl::StatusOr<std::vector<AuditRecord>> ReadAudit(const std::string& server_id, uint64_t epoch,
                                                              uint64_t after_seq, size_t limit) = 0;

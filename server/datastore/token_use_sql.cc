@@ -30,6 +30,20 @@ absl::Status UseOnce(SqliteConnection& db, const std::string& value, absl::Time 
   return used;
 }
 
+// T8: one statement decides, as above. A parent without a row has given nothing yet.
+absl::Status TakeFromParent(SqliteConnection& db, const Consume::ParentCalls& parent) {
+  if (parent.calls < 0) return absl::InvalidArgumentError("a reservation of less than no calls");
+  if (parent.calls <= parent.quota) {
+    SIGNET_RETURN_IF_ERROR(
+        db.Run("INSERT INTO token_calls (token, given, expires_at) VALUES (?1, ?2, ?3) ON CONFLICT (token) DO UPDATE "
+               "SET given = given + excluded.given WHERE given <= ?4 - excluded.given",
+               parent.token, parent.calls, Until(parent.expires_at), parent.quota));
+    if (db.changed_rows() != 0) return absl::OkStatus();
+  }
+  return NoCallsLeft(kOfParent,
+                     absl::StrCat("the subject token has fewer than ", parent.calls, " calls left of ", parent.quota));
+}
+
 absl::Status SpendRefresh(SqliteConnection& db, const Consume& consume, absl::Time now) {
   SIGNET_RETURN_IF_ERROR(db.Run(
       "UPDATE refresh_tokens SET used = 1, used_at = ?1, successor = ?2, successor_for = ?3 WHERE hash = ?4 AND "
@@ -103,12 +117,19 @@ int64_t Limit(size_t limit) { return limit == 0 ? std::numeric_limits<int64_t>::
 
 }  // namespace
 
+absl::Status NoCallsLeft(absl::string_view whose, absl::string_view message) {
+  absl::Status status = absl::ResourceExhaustedError(message);
+  status.SetPayload(kNoCallsLeftUrl, absl::Cord(whose));
+  return status;
+}
+
 // The audit record last: it has its place only when nothing else is refused.
 absl::Status WriteConsume(WriteContext& context, const Consume& consume, absl::Time now) {
   SqliteConnection& db = context.db;
   for (const auto& [value, until] : consume.once) SIGNET_RETURN_IF_ERROR(UseOnce(db, value, until, now));
   if (consume.spend_refresh) SIGNET_RETURN_IF_ERROR(SpendRefresh(db, consume, now));
   if (consume.budget) SIGNET_RETURN_IF_ERROR(ReserveCalls(context, *consume.budget));
+  if (consume.parent_calls) SIGNET_RETURN_IF_ERROR(TakeFromParent(db, *consume.parent_calls));
   if (consume.new_refresh) SIGNET_RETURN_IF_ERROR(InsertRefresh(db, *consume.new_refresh));
   return consume.audit ? AppendAudit(db, *consume.audit) : absl::OkStatus();
 }
@@ -117,6 +138,8 @@ absl::StatusOr<size_t> DeleteExpiredUses(WriteContext& context, absl::Time now) 
   SIGNET_RETURN_IF_ERROR(context.db.Run("DELETE FROM once_values WHERE until_time <= ?", EncodeTime(now)));
   int64_t deleted = context.db.changed_rows();
   SIGNET_RETURN_IF_ERROR(context.db.Run("DELETE FROM refresh_tokens WHERE expires_at <= ?", EncodeTime(now)));
+  deleted += context.db.changed_rows();
+  SIGNET_RETURN_IF_ERROR(context.db.Run("DELETE FROM token_calls WHERE expires_at <= ?", EncodeTime(now)));
   deleted += context.db.changed_rows();
   return static_cast<size_t>(deleted);
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "server/datastore/sqlite.h"
 #include "server/datastore/sqlite_writer.h"
@@ -15,6 +16,8 @@
 
 namespace signet::server {
 
+// kResourceExhausted with kNoCallsLeftUrl.
+absl::Status NoCallsLeft(absl::string_view whose, absl::string_view message);
 absl::Status WriteConsume(WriteContext& context, const Consume& consume, absl::Time now);
 absl::StatusOr<size_t> DeleteExpiredUses(WriteContext& context, absl::Time now);
 

@@ -284,14 +284,20 @@ class Arithmetic {
     return std::nullopt;
   }
 
-  // T8: what the task has left bounds all; without a word the quota is a part of the budget, so that others get some.
+  // T8: what the task and the parent have bounds all; without a word the quota is a part of it, so that others get
+  // some. Whether the parent has given it away already is known where it is taken (Consume::parent_calls).
   Verdict Calls() {
     std::optional<int64_t> calls = in_.max_calls;
     const auto bound = [&](int64_t most) { calls = std::min(calls.value_or(most), most); };
-    if (HasParent(in_.kind) && in_.parent->context.calls.has_value()) bound(*in_.parent->context.calls);
+    if (HasParent(in_.kind) && in_.parent->context.calls.has_value()) {
+      const int64_t quota = *in_.parent->context.calls;
+      // An exchange takes from the parent, so that it leaves something too; a refresh asks for as many again.
+      if (!calls.has_value() && in_.kind != RequestKind::kRefresh) bound(DefaultPart(quota));
+      bound(quota);
+    }
     if (in_.task_record != nullptr && in_.task_record->budget > 0) {
       const TaskRecord& task = *in_.task_record;
-      if (!calls.has_value()) bound((task.budget + kDefaultQuotaDivisor - 1) / kDefaultQuotaDivisor);
+      if (!calls.has_value()) bound(DefaultPart(task.budget));
       bound(task.budget - task.reserved);
     }
     if (calls.has_value() && *calls < 1) return Refuse("access_denied", "budget_exhausted", "no calls are left");
@@ -325,6 +331,8 @@ class Arithmetic {
   }
 
  private:
+  static int64_t DefaultPart(int64_t calls) { return (calls + kDefaultQuotaDivisor - 1) / kDefaultQuotaDivisor; }
+
   // T2, T7: by definition. A run of one definition directly below is no cycle; one further down is.
   bool Cycle() const {
     const auto same = [&](const oauth::Actor& actor) {

@@ -104,7 +104,8 @@ Decision Decide(const DecisionInput& input);
 // Ceilings of a token's lifetime by the highest risk of its identity and tools, beside their own settings.
 inline constexpr absl::Duration kMaxTtlLow = absl::Minutes(15), kMaxTtlMedium = absl::Minutes(10),
                                 kMaxTtlHigh = absl::Minutes(5);
-// Quota of a token of a budgeted task when none is asked: this part of the budget, rounded up.
+// Quota of a token when none is asked: this part, rounded up, of the quota of the token it is exchanged for, else of
+// its task's budget.
 inline constexpr int64_t kDefaultQuotaDivisor = 8;
 
 // Atoms of scope strings and of authorization_details by the resource's catalogue. Unknown scopes and undeclared tools

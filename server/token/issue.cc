@@ -156,6 +156,17 @@ Consume ConsumeOf(const Issuance& issuance, const oauth::AccessToken& token) {
     budget.reauth_at = token.context.reauth_at;
     consume.budget = std::move(budget);
   }
+  // T8: what a token hands on it has no more. A refreshed one stands beside its predecessor, not below it.
+  const RequestKind kind = issuance.grant_case->input.kind;
+  if (kind == RequestKind::kNewHop || kind == RequestKind::kNarrow) {
+    const oauth::AccessToken& parent = *issuance.grant_case->parent;
+    if (parent.context.calls.has_value()) {
+      consume.parent_calls = Consume::ParentCalls{.token = token.context.parent,
+                                                  .quota = *parent.context.calls,
+                                                  .calls = token.context.calls.value_or(*parent.context.calls),
+                                                  .expires_at = parent.expires_at};
+    }
+  }
   return consume;
 }
 
@@ -286,13 +297,12 @@ void Issue(const TokenServiceDeps& deps, Issuance issuance) {
     if (refresh.seal) consume.successor = refresh.seal(boost::json::serialize(body));
     consume.successor_for = std::move(refresh.successor_for);
   }
-  const bool with_budget = consume.budget.has_value();
   deps.audit.Append(std::move(record), std::move(consume),
-                    [&deps, issuance = std::move(issuance), token = std::move(token), body = std::move(body),
-                     with_budget](const absl::Status& status) mutable {
+                    [&deps, issuance = std::move(issuance), token = std::move(token),
+                     body = std::move(body)](const absl::Status& status) mutable {
                       TokenCall& waiting = *issuance.call;
                       if (absl::IsAborted(status) && issuance.on_reuse) return issuance.on_reuse();
-                      if (!status.ok()) return Refuse(deps, issuance.call, ErrorOfCommit(waiting, status, with_budget));
+                      if (!status.ok()) return Refuse(deps, issuance.call, ErrorOfCommit(waiting, status));
                       // T3: whatever was revoked while this was signed and written keeps it from leaving.
                       IssuanceGate::Ticket ticket;
                       if (const auto blocked = deps.gate.Enter(token, ticket, issuance.grant_case->family)) {

@@ -138,7 +138,7 @@ bool AnswerAgain(const TokenServiceDeps& deps, const TokenCallPtr& call, const R
   deps.audit.Append(
       std::move(audit), std::move(consume),
       [&deps, call, answer, family = record.family, token = *std::move(token)](const absl::Status& status) {
-        if (!status.ok()) return Refuse(deps, call, ErrorOfCommit(*call, status, false));
+        if (!status.ok()) return Refuse(deps, call, ErrorOfCommit(*call, status));
         IssuanceGate::Ticket ticket;
         if (const auto blocked = deps.gate.Enter(token, ticket, family)) {
           return Refuse(deps, call, InvalidGrant("revoked", "revoked", *blocked));

@@ -27,7 +27,7 @@ void Finish(const TokenServiceDeps& deps, const TokenCallPtr& call, boost::json:
   Consume consume;
   consume.once = std::exchange(call->once, {});
   deps.audit.Append(std::move(record), std::move(consume), [&deps, call](const absl::Status& status) {
-    if (!status.ok()) return Refuse(deps, call, ErrorOfCommit(*call, status, false));
+    if (!status.ok()) return Refuse(deps, call, ErrorOfCommit(*call, status));
     deps.metrics.token_revocations.Add();
     call->done({.status = 200, .body = "", .headers = {{"Cache-Control", "no-store"}, {"Pragma", "no-cache"}}});
   });

@@ -103,7 +103,7 @@ bool Admit(const TokenServiceDeps& deps, const TokenCallPtr& call) {
   return true;
 }
 
-OAuthError ErrorOfCommit(const TokenCall& call, const absl::Status& status, bool with_budget) {
+OAuthError ErrorOfCommit(const TokenCall& call, const absl::Status& status) {
   const std::string detail(status.message());
   switch (status.code()) {
     case absl::StatusCode::kAlreadyExists: {
@@ -114,8 +114,13 @@ OAuthError ErrorOfCommit(const TokenCall& call, const absl::Status& status, bool
       return InvalidProof("the proof was used before");
     }
     case absl::StatusCode::kResourceExhausted:
-      if (with_budget) return {400, "access_denied", "the task has no calls left", "budget_exhausted", detail};
-      break;
+      if (const auto whose = status.GetPayload(kNoCallsLeftUrl)) {
+        const char* text = *whose == kOfParent
+                               ? "the subject token has not so many calls left: ask for fewer (max_calls)"
+                               : "the task has no calls left";
+        return {400, "access_denied", text, "budget_exhausted", detail};
+      }
+      break;  // too much waits for the store
     case absl::StatusCode::kPermissionDenied:
       return {400, "access_denied", "the task is bound to another instance or user", "task_mismatch", detail};
     case absl::StatusCode::kFailedPrecondition:
@@ -133,7 +138,7 @@ void UseUp(const TokenServiceDeps& deps, const TokenCallPtr& call, absl::AnyInvo
   if (consume.once.empty()) return next();
   deps.uses.Commit(std::move(consume), call->now,
                    [&deps, call, next = std::move(next)](const absl::Status& status) mutable {
-                     if (!status.ok()) return Refuse(deps, call, ErrorOfCommit(*call, status, false));
+                     if (!status.ok()) return Refuse(deps, call, ErrorOfCommit(*call, status));
                      next();
                    });
 }
@@ -166,7 +171,7 @@ void Refuse(const TokenServiceDeps& deps, TokenCallPtr call, OAuthError error, c
       [&deps, call, error = std::move(error), error_id, once](const absl::Status& status) mutable {
         // Used before: that is the reason then, and the audit has a record of it.
         if (absl::IsAlreadyExists(status) && once) {
-          return Refuse(deps, call, ErrorOfCommit(*call, status, false));
+          return Refuse(deps, call, ErrorOfCommit(*call, status));
         }
         if (!status.ok()) {
           SIGNET_LOG(error, "refusal not audited", {{"error_id", error_id}, {"reason", status.message()}});

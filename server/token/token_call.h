@@ -47,7 +47,7 @@ void Refuse(const TokenServiceDeps& deps, TokenCallPtr call, OAuthError error, c
 // on the datastore's writer thread or at once; or the request has been refused.
 void UseUp(const TokenServiceDeps& deps, const TokenCallPtr& call, absl::AnyInvocable<void()> next);
 // What a commit was refused with, as an answer.
-OAuthError ErrorOfCommit(const TokenCall& call, const absl::Status& status, bool with_budget);
+OAuthError ErrorOfCommit(const TokenCall& call, const absl::Status& status);
 
 void Answer(TokenCall& call, int status, const boost::json::object& body);
 

@@ -8,6 +8,16 @@ namespace signet::fakes {
 
 using server::AuditRecord;
 
+namespace {
+
+absl::Status NoCallsLeft(absl::string_view whose) {
+  absl::Status status = absl::ResourceExhaustedError("no calls left");
+  status.SetPayload(server::kNoCallsLeftUrl, absl::Cord(whose));
+  return status;
+}
+
+}  // namespace
+
 absl::Status FakeTokenUseStore::Reserve(const server::Consume::Budget& budget) {
   const auto found = tasks_.find(budget.task);
   if (found == tasks_.end()) return absl::NotFoundError("no such task");
@@ -16,7 +26,7 @@ absl::Status FakeTokenUseStore::Reserve(const server::Consume::Budget& budget) {
       (!task.root_subject.empty() && task.root_subject != budget.root_subject)) {
     return absl::PermissionDeniedError("the task is bound to another");
   }
-  if (task.budget > 0 && task.reserved + budget.calls > task.budget) return absl::ResourceExhaustedError("budget");
+  if (task.budget > 0 && task.reserved + budget.calls > task.budget) return NoCallsLeft(server::kOfTask);
   task.instance = budget.instance;
   task.root_subject = budget.root_subject;
   task.reserved += budget.calls;
@@ -37,8 +47,18 @@ absl::Status FakeTokenUseStore::Apply(const server::Consume& consume, absl::Time
     if (found == refresh_.end() || found->second.expires_at <= now) return absl::NotFoundError("no such refresh token");
     if (found->second.used) return absl::AbortedError("refresh token used before");
   }
+  const auto given = consume.parent_calls.has_value() ? given_.find(consume.parent_calls->token) : given_.end();
+  if (consume.parent_calls.has_value()) {
+    const int64_t before = given != given_.end() ? given->second.calls : 0;
+    if (consume.parent_calls->calls > consume.parent_calls->quota - before) return NoCallsLeft(server::kOfParent);
+  }
   if (consume.budget.has_value()) {
     if (absl::Status status = Reserve(*consume.budget); !status.ok()) return status;
+  }
+  if (consume.parent_calls.has_value()) {
+    Given& to = given_[consume.parent_calls->token];
+    to.calls += consume.parent_calls->calls;
+    to.expires_at = consume.parent_calls->expires_at;
   }
   for (const auto& [value, until] : consume.once) once_[value] = until;
   if (consume.spend_refresh.has_value()) {
@@ -91,6 +111,7 @@ void FakeTokenUseStore::PruneUses(absl::Time now, server::Completion<size_t> don
     std::lock_guard lock(mutex_);
     pruned += std::erase_if(once_, [&](const auto& entry) { return entry.second <= now; });
     pruned += std::erase_if(refresh_, [&](const auto& entry) { return entry.second.expires_at <= now; });
+    pruned += std::erase_if(given_, [&](const auto& entry) { return entry.second.expires_at <= now; });
   }
   done(pruned);
 }

@@ -40,11 +40,16 @@ class FakeTokenUseStore : public server::TokenUseStore {
     int64_t budget = 0, reserved = 0;
     std::string instance, root_subject;
   };
+  struct Given {
+    int64_t calls = 0;
+    absl::Time expires_at;
+  };
   mutable std::mutex mutex_;
   absl::Status fail_next_;
   std::map<std::string, absl::Time> once_;
   std::map<std::string, server::RefreshRecord> refresh_;
   std::map<std::string, Task> tasks_;
+  std::map<std::string, Given> given_;  // token -> to those exchanged for it
   std::vector<server::AuditRecord> audit_;
 };
 

@@ -241,14 +241,21 @@ def permissions(r, delegates, has_parent):
     return granted, " ".join(scopes)
 
 
+def eighth(calls):
+    return -(-calls // 8)
+
+
 def quota(r, has_parent):
     bounds = [] if r["max_calls"] is None else [r["max_calls"]]
     if has_parent and r["parent"]["calls"] is not None:
-        bounds.append(r["parent"]["calls"])
+        of_parent = r["parent"]["calls"]
+        if not bounds and r["kind"] != "refresh":
+            bounds.append(eighth(of_parent))
+        bounds.append(of_parent)
     task = r["task_record"]
     if task and task["budget"] > 0:
         if not bounds:
-            bounds.append(-(-task["budget"] // 8))
+            bounds.append(eighth(task["budget"]))
         bounds.append(task["budget"] - task["reserved"])
     calls = min(bounds, default=None)
     refuse_unless(calls is None or calls >= 1, "access_denied", "budget_exhausted")

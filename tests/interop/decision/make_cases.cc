@@ -268,7 +268,7 @@ struct Break {
         parent.context.max_depth = 1 + world.dice.Below(5);
         break;
       case 24:
-        parent.context.calls = world.dice.Below(3);
+        parent.context.calls = world.dice.Below(20);
         break;
       case 25:
         parent.context.reauth_at = soon;

@@ -124,6 +124,49 @@ TEST_P(TokenUseContract, T8ABudgetIsNeverReservedTwice) {
   SIGNET_EXPECT_OK(Commit(Reserve(task, 2)));
 }
 
+TEST_P(TokenUseContract, T8WhatAParentHasGivenIsNotThereToGiveAgain) {
+  const auto take = [&](int64_t calls, const std::string& token = "parent") {
+    Consume consume;
+    consume.parent_calls =
+        Consume::ParentCalls{.token = token, .quota = 20, .calls = calls, .expires_at = now_ + absl::Minutes(5)};
+    consume.audit = Audit("child");
+    return Commit(std::move(consume));
+  };
+  EXPECT_THAT(take(21), StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_THAT(take(-1), StatusIs(absl::StatusCode::kInvalidArgument));
+  std::atomic<int64_t> given = 0;
+  Race(16, [&](int) {
+    const absl::Status status = take(3);
+    if (status.ok()) given += 3;
+    if (!status.ok()) {
+      EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+      EXPECT_EQ(status.GetPayload(kNoCallsLeftUrl), absl::Cord(kOfParent));
+    }
+  });
+  EXPECT_EQ(given, 18);
+  Reopen();
+  EXPECT_THAT(take(3), StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_THAT(take(std::numeric_limits<int64_t>::max()), StatusIs(absl::StatusCode::kResourceExhausted));
+  SIGNET_EXPECT_OK(take(2));
+  SIGNET_EXPECT_OK(take(0));
+  EXPECT_THAT(take(1), StatusIs(absl::StatusCode::kResourceExhausted));
+  SIGNET_EXPECT_OK(take(20, "another"));
+  EXPECT_EQ(store().LastAudit("s1").value().seq, 9u);  // those that were refused left none
+
+  // Nothing of it when the rest is refused, and nothing of the rest when it is refused.
+  const std::string task = Create(Task(10)).value().id;
+  Consume both = Reserve(task, 11);
+  both.parent_calls =
+      Consume::ParentCalls{.token = "third", .quota = 11, .calls = 11, .expires_at = now_ + absl::Minutes(5)};
+  absl::Status refused = Commit(both);
+  EXPECT_EQ(refused.GetPayload(kNoCallsLeftUrl), absl::Cord(kOfTask));
+  SIGNET_EXPECT_OK(take(20, "third"));
+  both.budget->calls = 1;
+  refused = Commit(both);
+  EXPECT_EQ(refused.GetPayload(kNoCallsLeftUrl), absl::Cord(kOfParent));
+  EXPECT_EQ(store().GetTask(task).value().reserved, 0);
+}
+
 TEST_P(TokenUseContract, T8ATaskIsBoundAtFirstUseAndReauthIsNeverRaised) {
   const std::string task = Create(Task()).value().id;
   Consume first = Reserve(task, 0);
@@ -239,6 +282,8 @@ TEST_P(TokenUseContract, PrunesWhatHasExpired) {
   Consume consume;
   consume.once = {{"old", now_}, {"new", now_ + absl::Minutes(1)}};
   consume.new_refresh = Refresh('a');
+  consume.parent_calls =
+      Consume::ParentCalls{.token = "p", .quota = 1, .calls = 1, .expires_at = now_ + absl::Hours(2)};
   SIGNET_ASSERT_OK(Commit(consume));
   const auto prune = [&](absl::Time at) {
     return testing::Await<size_t>([&](auto done) { store().PruneUses(at, std::move(done)); }).value();
@@ -246,6 +291,10 @@ TEST_P(TokenUseContract, PrunesWhatHasExpired) {
   EXPECT_EQ(prune(now_), 1u);
   EXPECT_EQ(prune(now_ + absl::Hours(1)), 2u);
   EXPECT_THAT(store().GetRefresh(std::string(32, 'a')), StatusIs(absl::StatusCode::kNotFound));
+  consume = {.parent_calls = consume.parent_calls};
+  EXPECT_THAT(Commit(consume), StatusIs(absl::StatusCode::kResourceExhausted));  // not pruned yet
+  EXPECT_EQ(prune(now_ + absl::Hours(2)), 1u);
+  SIGNET_EXPECT_OK(Commit(consume));
 }
 
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(TokenUseContract);

@@ -420,6 +420,62 @@ TEST_F(AttacksTest, T8RacingMintsNeverReserveMoreThanTheBudget) {
   EXPECT_EQ(kit.store->GetTask("task-small").value().reserved, handed_out);
 }
 
+TEST_F(AttacksTest, T8WhatAnActorHandsOnIsTakenFromItsOwnQuota) {
+  TaskRecord wide = kit.world.task;
+  wide.id = "task-wide";
+  wide.budget = 40;
+  kit.Create(wide);
+  FormFields first_hop = kit.FirstHop();
+  first_hop["task"] = "task-wide";
+  const std::string parent = kit.Exchange(kit.planner, kit.UserToken(), first_hop).token();
+  ASSERT_EQ(kit.Parse(parent).context.calls, 5);
+
+  // The same token again and again, by hand and by many at once: never more than the five it has.
+  const FormFields next{{"resource", World::kOrdersUri}};
+  std::atomic<int64_t> handed_out = 0;
+  std::atomic<int> refused = 0;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 3; ++i) {
+        const Read read = kit.Exchange(kit.worker, parent, next);
+        if (read.status == 200) handed_out += *kit.Parse(read.token()).context.calls;
+        if (read.reason() == "budget_exhausted") ++refused;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(handed_out, 5);
+  EXPECT_EQ(refused, 7);
+  kit.CatchUp();
+  EXPECT_EQ(kit.store->GetTask("task-wide").value().reserved, 10);  // of 40: it is not the task that has none left
+
+  // Narrowing in place hands on as well, and another token of the same task is not touched by it.
+  const FormFields narrower{{"resource", World::kWorkerUri}, {"scope", "work:run"}};
+  EXPECT_EQ(kit.Exchange(kit.planner, parent, narrower).reason(), "budget_exhausted");
+  const std::string another = kit.Exchange(kit.planner, kit.UserToken(), first_hop).token();
+  EXPECT_EQ(kit.Exchange(kit.planner, another, narrower).status, 200);
+}
+
+TEST_F(AttacksTest, T8WhoAsksForMoreThanIsLeftIsTold) {
+  TaskRecord wide = kit.world.task;
+  wide.id = "task-wide";
+  wide.budget = 40;
+  kit.Create(wide);
+  FormFields first_hop = kit.FirstHop();
+  first_hop["task"] = "task-wide";
+  const std::string parent = kit.Exchange(kit.planner, kit.UserToken(), first_hop).token();
+  FormFields next{{"resource", World::kOrdersUri}};
+  next["authorization_details"] =
+      R"([{"type":"mcp_tool_call","locations":["https://orders.example/mcp"],"tools":["query"],"max_calls":3}])";
+  const Read most = kit.Exchange(kit.worker, parent, next);
+  ASSERT_EQ(most.status, 200) << most.text;
+  const Read more = kit.Exchange(kit.worker, parent, next);
+  EXPECT_EQ(more.error(), "access_denied");
+  EXPECT_EQ(more.reason(), "budget_exhausted");
+  EXPECT_EQ(kit.Exchange(kit.worker, parent, {{"resource", World::kOrdersUri}}).status, 200);  // one of the two left
+}
+
 TEST_F(AttacksTest, T8TheSameUsersTokenGivesNoLaterCheckpoint) {
   const Read first = kit.Exchange(kit.planner, kit.UserToken(), kit.FirstHop());
   const absl::Time reauth_at = kit.Parse(first.token()).context.reauth_at;
@@ -656,16 +712,21 @@ TEST_F(AttacksTest, T10ATokenLeavesOnlyWhenItsRecordIsDurable) {
                         base.revoker,  base.issuer_keys,    base.alerts,  {},
                         base.executor, base.clock,          base.metrics};
   auto service = MakeTokenService(deps);
-  uses.FailNext(absl::UnavailableError("disk full"));
-  std::promise<TokenAnswer> answer;
-  TokenRequest request = kit.RequestOf(kit.planner, kit.FirstHop());
-  request.form["grant_type"] = ServiceKit::kExchange;
-  request.form["subject_token"] = kit.UserToken();
-  request.form["subject_token_type"] = ServiceKit::kAccessToken;
-  service->Token(std::move(request), [&](TokenAnswer a) { answer.set_value(std::move(a)); });
-  const Read read = ServiceKit::ReadAnswer(answer.get_future().get());
-  EXPECT_EQ(read.status, 503);
-  EXPECT_EQ(read.token(), "");
+  // A store that is full is no exhausted budget: the client shall try again.
+  for (const absl::Status& failure :
+       {absl::UnavailableError("disk full"), absl::ResourceExhaustedError("full queue")}) {
+    uses.FailNext(failure);
+    std::promise<TokenAnswer> answer;
+    TokenRequest request = kit.RequestOf(kit.planner, kit.FirstHop());
+    request.form["grant_type"] = ServiceKit::kExchange;
+    request.form["subject_token"] = kit.UserToken();
+    request.form["subject_token_type"] = ServiceKit::kAccessToken;
+    service->Token(std::move(request), [&](TokenAnswer a) { answer.set_value(std::move(a)); });
+    const Read read = ServiceKit::ReadAnswer(answer.get_future().get());
+    EXPECT_EQ(read.status, 503);
+    EXPECT_EQ(read.error(), "temporarily_unavailable");
+    EXPECT_EQ(read.token(), "");
+  }
 }
 
 // --- what is on record -----------------------------------------------------------------------------------------------

@@ -436,7 +436,10 @@ TEST_F(DecisionTest, T8TheQuotaComesFromOneBudget) {
   oauth::AccessToken parent = First();
   parent.context.calls = 7;
   in = w.WorkerHop(parent);
-  EXPECT_EQ(Decide(in).calls, 7);
+  EXPECT_EQ(Decide(in).calls, 1);  // an eighth of the parent's, so that it leaves something
+  parent.context.calls = 17;
+  EXPECT_EQ(Decide(in).calls, 3);
+  parent.context.calls = 7;
   in.max_calls = 8;
   EXPECT_EQ(Decide(in).calls, 7);
   in.max_calls = 2;
