@@ -18,8 +18,6 @@ namespace {
 using boost::json::error_code;
 using boost::json::string_view;
 
-constexpr size_t kMaxDepth = 16;
-
 // The keys of one open object. Most objects are small: a scan beats a hash there, and nothing is quadratic beyond it.
 class Keys {
  public:
@@ -143,12 +141,12 @@ class StrictHandler {
 
 }  // namespace
 
-absl::StatusOr<boost::json::value> Parse(absl::string_view text, size_t max_bytes) {
+absl::StatusOr<boost::json::value> Parse(absl::string_view text, size_t max_bytes, size_t max_depth) {
   if (text.size() > max_bytes) {
     return absl::InvalidArgumentError(absl::StrCat("JSON: ", text.size(), " bytes, more than ", max_bytes));
   }
   boost::json::parse_options options;
-  options.max_depth = kMaxDepth;
+  options.max_depth = max_depth;
   boost::json::basic_parser<StrictHandler> parser(options);
   error_code ec;
   const size_t consumed = parser.write_some(false, text.data(), text.size(), ec);
