@@ -16,6 +16,7 @@ constexpr absl::Duration kTimeout = absl::Seconds(10);
 constexpr absl::Duration kFresh = absl::Minutes(10);
 constexpr absl::Duration kStale = absl::Minutes(70);  // an hour beyond kFresh
 constexpr absl::Duration kBetweenFetches = absl::Seconds(30);
+constexpr char kReplaced[] = "the record of the issuer was replaced";
 
 absl::StatusOr<crypto::PublicKey> KeyOf(const oauth::Keys& keys, const std::string& kid) {
   if (kid.empty() && keys.size() == 1) return keys.begin()->second;
@@ -95,12 +96,14 @@ void IssuerKeys::Find(std::shared_ptr<const IssuerRecord> issuer, const std::str
   {
     MutexLock lock(state_->mutex);
     Set& set = state_->sets[issuer->url];
-    if (set.rev != issuer->rev) {
+    if (issuer->rev > set.rev) {
       outdated = std::exchange(set.waiting, {});
       set = Set();
       set.rev = issuer->rev;
     }
-    if (!issuer->jwks_json.empty()) {
+    if (issuer->rev < set.rev) {  // looked up before the record was replaced: the newer set stays as it is
+      at_once = absl::UnavailableError(kReplaced);
+    } else if (!issuer->jwks_json.empty()) {
       if (set.keys == nullptr) {
         absl::StatusOr<oauth::Keys> keys = oauth::ParseKeys(issuer->jwks_json);
         if (keys.ok()) set.keys = std::make_shared<const oauth::Keys>(*std::move(keys));
@@ -121,7 +124,7 @@ void IssuerKeys::Find(std::shared_ptr<const IssuerRecord> issuer, const std::str
       }
     }
   }
-  for (Set::Waiting& one : outdated) one.done(absl::UnavailableError("the record of the issuer was replaced"));
+  for (Set::Waiting& one : outdated) one.done(absl::UnavailableError(kReplaced));
   if (!waits) return done(std::move(at_once));
   if (!start) return;
   const bool posted = executor_.Post([state = state_, issuer, now] { state->Fetch(*issuer, now); });

@@ -128,6 +128,28 @@ TEST_F(IssuerKeysTest, KeysOfAReplacedRecordDoNotVerifyWhileTheyAreFetched) {
   EXPECT_THAT(Find("c"), IsOk());
 }
 
+TEST_F(IssuerKeysTest, WhoStillHoldsTheOlderRecordDoesNotDisturbTheNewer) {
+  const std::shared_ptr<const IssuerRecord> older = issuer;
+  auto changed = std::make_shared<IssuerRecord>(*older);
+  changed->rev = 2;
+  issuer = changed;
+  Publish("b");
+  std::promise<void> release;
+  held = release.get_future().share();
+  Found waits;
+  Start("b", waits);  // its fetch runs
+  issuer = older;
+  EXPECT_THAT(Find("b"), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_THAT(Find("a"), StatusIs(absl::StatusCode::kUnavailable));
+  release.set_value();
+  EXPECT_THAT(waits.get_future().get(), IsOk());
+  issuer = changed;
+  EXPECT_THAT(Find("b"), IsOk());
+  EXPECT_EQ(fetches, 1);
+  issuer = older;
+  EXPECT_THAT(Find("b"), StatusIs(absl::StatusCode::kUnavailable));  // nor is it served from the newer set
+}
+
 TEST_F(IssuerKeysTest, AKnownKeyDoesNotWaitForTheFetchOfAnother) {
   Publish("a");
   EXPECT_THAT(Find("a"), IsOk());
