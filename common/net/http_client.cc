@@ -33,6 +33,20 @@ size_t Append(char* data, size_t size, size_t count, void* user) {
   return size * count;
 }
 
+// As much as any server needs to say of a small document.
+constexpr size_t kMaxHeaderBytes = 64 * 1024;
+struct Headers {
+  size_t bytes = 0;
+  bool over = false;
+};
+
+size_t CountHeader(char*, size_t size, size_t count, void* user) {
+  auto& headers = *static_cast<Headers*>(user);
+  headers.bytes += size * count;
+  headers.over = headers.bytes > kMaxHeaderBytes;
+  return headers.over ? 0 : size * count;
+}
+
 struct EasyDeleter {
   void operator()(CURL* handle) const { curl_easy_cleanup(handle); }
 };
@@ -61,10 +75,12 @@ bool IsPublicV6(const uint8_t* bytes) {
     if (bytes[2] < 0x02) return false;                       // 2001::/23, Teredo among them
     if (bytes[2] == 0x0D && bytes[3] == 0xB8) return false;  // documentation
   }
+  if (bytes[0] == 0x3F && bytes[1] == 0xFF && bytes[2] < 0x10) return false;  // documentation (RFC 9637)
   return true;
 }
 
-// libcurl asks for a socket when it is about to connect to this very address.
+// libcurl asks for a socket when it is about to connect to this very address: no name is resolved after it. One address
+// of several that is not public is enough to refuse the name.
 curl_socket_t OpenPublicOnly(void* refused, curlsocktype, curl_sockaddr* address) {
   if (!IsPublicAddress(&address->addr, address->addrlen)) {
     *static_cast<bool*>(refused) = true;
@@ -81,6 +97,7 @@ absl::StatusOr<std::string> Get(const std::string& url, const GuardedGet& option
   const std::unique_ptr<CURL, EasyDeleter> handle(initialised == CURLE_OK ? curl_easy_init() : nullptr);
   if (handle == nullptr) return absl::InternalError("libcurl does not start");
   Body body{{}, options.max_bytes};
+  Headers headers;
   bool refused = false;
   char detail[CURL_ERROR_SIZE] = "";
   CURL* curl = handle.get();
@@ -108,9 +125,15 @@ absl::StatusOr<std::string> Get(const std::string& url, const GuardedGet& option
   }
   curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, &Append);
   curl_easy_setopt(curl, CURLOPT_WRITEDATA, &body);
+  curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, &CountHeader);
+  curl_easy_setopt(curl, CURLOPT_HEADERDATA, &headers);
+  // No CURLOPT_ACCEPT_ENCODING: what comes compressed stays so, whatever it would become.
   const CURLcode code = curl_easy_perform(curl);
   if (body.over) {
     return absl::FailedPreconditionError(absl::StrCat(url, ": answer larger than ", options.max_bytes, " bytes"));
+  }
+  if (headers.over) {
+    return absl::FailedPreconditionError(absl::StrCat(url, ": headers larger than ", kMaxHeaderBytes, " bytes"));
   }
   if (refused) return absl::PermissionDeniedError(absl::StrCat(url, ": its address is not a public one"));
   if (code != CURLE_OK) {

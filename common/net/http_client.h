@@ -1,5 +1,6 @@
 // One blocking HTTPS GET by libcurl: the bundle of a bootstrap URL, the keys of an issuer. https only, the system's
-// roots, at most 3 redirects (https again), `max_bytes` of body, `timeout` for all of it. Run it on an Executor or
+// roots, at most 3 redirects (https again), 64 KiB of headers, `max_bytes` of body as it comes (nothing is inflated),
+// `timeout` for all of it however slowly it drips. Run it on an Executor or
 // before serving.
 #pragma once
 
@@ -11,12 +12,12 @@
 namespace signet::net {
 
 // `ca_file`: PEM roots instead of the system's. kUnavailable names the URL and what libcurl says; kFailedPrecondition
-// when the answer is larger than `max_bytes`; kInvalidArgument for another scheme.
+// when the answer or its headers are larger than `max_bytes`; kInvalidArgument for another scheme.
 absl::StatusOr<std::string> HttpsGet(const std::string& url, size_t max_bytes, absl::Duration timeout,
                                      const std::string& ca_file = "");
 
-// The same for a URL that others chose: no redirect, no proxy, and the address that is connected to, after the name was
-// resolved, must be public. kPermissionDenied names the URL when it is not.
+// The same for a URL that others chose: no redirect, no proxy (nor one of the environment), and the address that is
+// connected to, after the name was resolved, must be public. kPermissionDenied names the URL when it is not.
 struct GuardedGet {
   size_t max_bytes = 0;
   absl::Duration timeout;

@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -28,7 +29,8 @@ using ::signet::testing::StatusIs;
 using ::testing::HasSubstr;
 using testing::TestCert;
 
-// An HTTPS server on 127.0.0.1 that answers each path with prepared bytes and closes.
+// An HTTPS server on 127.0.0.1 that answers each path with prepared bytes and closes; /drip without end, a byte at a
+// time.
 class TlsServer {
  public:
   explicit TlsServer(const TestCert& certificate) : context_(SSL_CTX_new(TLS_server_method())) {
@@ -70,6 +72,12 @@ class TlsServer {
   }
 
  private:
+  static void Drip(SSL* ssl, int fd) {
+    const std::string head = "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n";
+    SSL_write(ssl, head.data(), static_cast<int>(head.size()));
+    pollfd gone{.fd = fd, .events = POLLIN, .revents = 0};
+    for (int i = 0; i < 600 && poll(&gone, 1, 100) == 0; ++i) SSL_write(ssl, "x", 1);
+  }
   void Run() {
     for (;;) {
       const int fd = accept(listener_, nullptr, nullptr);
@@ -80,6 +88,7 @@ class TlsServer {
       if (SSL_accept(ssl) == 1) {
         const int n = SSL_read(ssl, request, sizeof request);
         const std::string text(request, n > 0 ? static_cast<size_t>(n) : 0);
+        if (text.rfind("GET /drip ", 0) == 0) Drip(ssl, fd);
         for (const auto& [path, answer] : answers_) {
           if (text.rfind("GET " + path + " ", 0) == 0) SSL_write(ssl, answer.data(), static_cast<int>(answer.size()));
         }
@@ -117,6 +126,12 @@ class HttpClientTest : public ::testing::Test {
   }
   absl::StatusOr<std::string> Get(const std::string& path, const std::string& host = "localhost") {
     return HttpsGet(server_->Url(host, path), 100, absl::Seconds(20), ca_);
+  }
+  absl::StatusOr<std::string> Guarded(const std::string& path, absl::Duration timeout = absl::Seconds(20),
+                                      bool allow_private = true, const std::string& host = "localhost") {
+    return HttpsGetGuarded(
+        server_->Url(host, path),
+        {.max_bytes = 100, .timeout = timeout, .ca_file = ca_, .allow_private_address = allow_private});
   }
 
   testing::TempDir dir_;
@@ -157,6 +172,55 @@ TEST_F(HttpClientTest, FollowsFewRedirectsAndNoneAwayFromHttps) {
   EXPECT_THAT(Get("/0"), StatusIs(absl::StatusCode::kUnavailable, HasSubstr("redirects")));
   EXPECT_THAT(Get("/plain"), StatusIs(absl::StatusCode::kUnavailable, HasSubstr("not supported")));
   EXPECT_THAT(Get("/file"), StatusIs(absl::StatusCode::kUnavailable, HasSubstr("not supported")));
+}
+
+// --- the guarded fetch, of a URL that others chose (D.2 item 12)
+// ---------------------------------------------------------
+
+TEST_F(HttpClientTest, TheGuardedFetchFollowsNoRedirect) {
+  server_->Serve({{"/to", Redirect("/keys")}, {"/away", Redirect("https://169.254.169.254/")}, {"/keys", Answer("k")}});
+  EXPECT_THAT(Guarded("/keys"), IsOkAndHolds("k"));
+  EXPECT_THAT(Guarded("/to"), StatusIs(absl::StatusCode::kUnavailable, HasSubstr("302")));
+  EXPECT_THAT(Guarded("/away"), StatusIs(absl::StatusCode::kUnavailable, HasSubstr("302")));
+}
+
+TEST_F(HttpClientTest, TheGuardedFetchAsksNoProxyOfTheEnvironment) {
+  server_->Serve({{"/keys", Answer("k")}});
+  for (const char* name : {"https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"}) {
+    setenv(name, "http://127.0.0.1:1", 1);  // nobody listens there
+    EXPECT_THAT(Guarded("/keys"), IsOkAndHolds("k")) << name;
+    unsetenv(name);
+  }
+}
+
+TEST_F(HttpClientTest, NothingIsInflated) {
+  const std::string bomb = absl::StrCat("\x1f\x8b", std::string(98, 'z'));  // whatever it would become
+  server_->Serve(
+      {{"/bomb", absl::StrCat("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 100\r\n\r\n", bomb)}});
+  EXPECT_THAT(Guarded("/bomb"), IsOkAndHolds(bomb));
+}
+
+TEST_F(HttpClientTest, AFloodOfHeadersIsEnded) {
+  std::string flood = "HTTP/1.1 200 OK\r\n";
+  while (flood.size() < 100 * 1024) absl::StrAppend(&flood, "X-Padding: ", std::string(1000, 'x'), "\r\n");
+  server_->Serve({{"/flood", absl::StrCat(flood, "Content-Length: 1\r\n\r\nk")}});
+  EXPECT_THAT(Guarded("/flood"), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("headers")));
+}
+
+TEST_F(HttpClientTest, AnAnswerThatDripsIsEnded) {
+  server_->Serve({});
+  const absl::Time start = absl::Now();
+  EXPECT_THAT(Guarded("/drip", absl::Milliseconds(500)),
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("timed out")));
+  EXPECT_LT(absl::Now() - start, absl::Seconds(10));
+}
+
+TEST_F(HttpClientTest, TheGuardedFetchConnectsToNoPrivateAddress) {
+  server_->Serve({{"/keys", Answer("k")}});
+  for (const char* host : {"localhost", "127.0.0.1", "[::ffff:127.0.0.1]", "[::1]", "2130706433", "0x7f.1", "127.1"}) {
+    EXPECT_THAT(Guarded("/keys", absl::Seconds(20), false, host), StatusIs(absl::StatusCode::kPermissionDenied))
+        << host;
+  }
 }
 
 TEST_F(HttpClientTest, RefusesOtherSchemesAndErrorPages) {

@@ -194,7 +194,7 @@ TEST(PublicAddressTest, KnowsWhatIsNot) {
   }
   for (const char* text : {"8.8.8.8", "172.32.0.1", "192.0.1.1", "100.128.0.1"}) EXPECT_TRUE(PublicV4(text)) << text;
   for (const char* text : {"::1", "::", "fe80::1", "fd00::1", "ff02::1", "::ffff:8.8.8.8", "64:ff9b::808:808",
-                           "2001:db8::1", "2002:a00::1", "2001::1"}) {
+                           "2001:db8::1", "2002:a00::1", "2001::1", "3fff:fff::1"}) {
     EXPECT_FALSE(PublicV6(text)) << text;
   }
   EXPECT_TRUE(PublicV6("2a00:1450:4001:830::200e"));
