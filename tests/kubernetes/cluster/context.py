@@ -3,12 +3,14 @@
 from harness.results import note
 
 from .api_server import ApiServer
+from .node import Node
 
 
 class Context:
     def __init__(self, root):
         self._root = root
         self._api = None
+        self._node = None
 
     def folder(self, name):
         path = self._root / name
@@ -24,3 +26,10 @@ class Context:
             note("starting etcd and kube-apiserver")
             self._api = ApiServer(self._root / "api")
         return self._api
+
+    def node(self):
+        """The whole node, started at the first call; only for suites of NODE_SUITES. Suites use namespaces of their own on it."""
+        if not self._node:
+            note("starting a node")
+            self._node = Node(self._root / "node")
+        return self._node

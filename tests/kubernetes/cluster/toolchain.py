@@ -6,7 +6,7 @@ import pathlib
 import subprocess
 
 from harness.process import last_lines
-from harness.results import Failure, note
+from harness.results import Failure
 from harness.toolchain import Missing, cache, signet  # noqa: F401 - suites ask here for everything
 
 HERE = pathlib.Path(__file__).resolve().parent.parent
@@ -36,8 +36,7 @@ def libraries():
 
 
 def _folder(what, argv):
-    """Runs an installer, its progress on our standard error, and returns the folder it prints."""
-    note(f"install: {what}")
+    """Runs an installer, which says on standard error what it does if anything, and returns the folder it prints."""
     try:
         done = subprocess.run([str(a) for a in argv], text=True, stdout=subprocess.PIPE, timeout=7200, env=dict(os.environ))
     except (OSError, subprocess.TimeoutExpired) as error:
