@@ -26,7 +26,7 @@ def run(results, context):
         address = node.api.get("/api/v1/namespaces/itself/services/web")["spec"]["clusterIP"]
         require(address in node.exec("itself", name, "nslookup", "web.itself.svc.cluster.local").stdout, "no such name")
         wait_until("an answer of the Service", lambda: "hello" in node.exec(
-            "itself", name, "wget", "-q", "-T", "2", "-O", "-", f"http://{address}/").stdout)
+            "itself", name, "sh", "-c", f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 {address} 80").stdout)
     with results.check("api_server_from_a_pod"):
         command = ("openssl s_client -connect kubernetes.default.svc:443 -verify_return_error -verify_hostname kubernetes.default.svc "
                    "-CAfile /var/run/secrets/kubernetes.io/serviceaccount/ca.crt </dev/null")
