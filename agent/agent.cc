@@ -44,6 +44,8 @@ namespace signet::agent {
 namespace {
 
 constexpr absl::string_view kWorkloadApi = "SpiffeWorkloadAPI";
+// A user's limits hold in each cgroup, and so many times over for the user altogether: pods of one user share neither.
+constexpr size_t kCgroupsOfAUser = 8;
 constexpr absl::string_view kReloadable[] = {"log", "workload_attestors", "node_attestor"};
 
 // The owner of the daemon and root; the folder's mode says the same once more.
@@ -185,9 +187,9 @@ absl::Status Agent::Parts::BuildWorkloadSocket() {
                                     clock, metrics);
   SIGNET_ASSIGN_OR_RETURN(pinner, PeerPinner::Create(PinMethod::kAuto));
   SIGNET_ASSIGN_OR_RETURN(
-      workload.front,
-      rpc::UnixFront::Create({.path = options.workload_socket, .max_connections_per_uid = options.connections_per_uid},
-                             PinAtAccept(*pinner, metrics)));
+      workload.front, rpc::UnixFront::Create({.path = options.workload_socket,
+                                              .max_connections_per_uid = kCgroupsOfAUser * options.connections_per_uid},
+                                             PinAtAccept(*pinner, metrics, options.connections_per_uid)));
   addresses.workload = options.workload_socket;
   workload.services.push_back(MakeWorkloadService({*cache, *attestation, *workload.front, streams, clock, metrics,
                                                    options.trust_domain, options.allowed_foreign_jwt_claims}));

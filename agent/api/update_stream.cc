@@ -34,10 +34,9 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* UpdateStream::Open(WorkloadCallers& 
                                                                const grpc::CallbackServerContext& context) {
   absl::StatusOr<WorkloadPtr> workload = callers.Admit(context);
   if (!workload.ok()) return new Refused(workload.status());
-  const uid_t uid = (*workload)->uid;
-  std::shared_ptr<void> counted = callers.CountStream(uid);
+  std::shared_ptr<void> counted = callers.CountStream(**workload);
   if (counted == nullptr) {
-    return new Refused(absl::UnavailableError(absl::StrCat("uid ", uid, " has too many streams open")));
+    return new Refused(absl::UnavailableError(absl::StrCat("uid ", (*workload)->uid, " has too many streams open")));
   }
   auto stream = std::make_shared<UpdateStream>(callers, encode, context, *std::move(workload), std::move(counted));
   UpdateStream* reactor = stream.get();
@@ -69,6 +68,12 @@ void UpdateStream::OnEvidence(absl::StatusOr<EvidencePtr> evidence) {
   uint64_t subscription = 0;
   {
     MutexLock lock(mutex_);
+    // An attestor that cannot answer now ends no stream that was attested before; it is looked at again soon.
+    if (!(*evidence)->complete && evidence_ != nullptr && evidence_->complete && !held_back_ &&
+        !evidence_->outdated() && evidence_->facts == (*evidence)->facts) {
+      attesting_ = false;
+      return;
+    }
     resubscribe = evidence_ == nullptr || evidence_->selectors != (*evidence)->selectors;
     evidence_ = *evidence;
     held_back_ = false;
@@ -83,7 +88,8 @@ void UpdateStream::OnEvidence(absl::StatusOr<EvidencePtr> evidence) {
   {
     MutexLock lock(mutex_);
     attesting_ = false;
-    again = held_back_;  // the process changed once more while this was on its way
+    // The process changed once more while this was on its way, or what is known of it did.
+    again = held_back_ || (evidence_ != nullptr && evidence_->outdated());
   }
   if (pump) Pump();
   if (again) Attest();
@@ -204,8 +210,16 @@ void UpdateStream::Recheck() {
   }
   if (!workload_->process()->alive()) return End(absl::PermissionDeniedError("the process is gone"));
   const bool read_lately = callers_.deps().clock.Steady() - evidence->read_at < kFullLookEvery;
-  if (read_lately && Attestation::Confirm(*workload_, *evidence).ok()) return;
+  if (read_lately && evidence->complete && Attestation::Confirm(*workload_, *evidence).ok()) return;
   Attest();  // OnEvidence compares the selectors
+}
+
+void UpdateStream::CheckOutdated() {
+  {
+    MutexLock lock(mutex_);
+    if (finished_ || attesting_ || evidence_ == nullptr || !evidence_->outdated()) return;
+  }
+  Attest();
 }
 
 void UpdateStream::OnWriteDone(bool ok) {

@@ -47,7 +47,8 @@ class UpdateStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
         counted_(std::move(counted)) {}
 
   void End(const absl::Status& status) override;
-  void Recheck();  // on the slow timer
+  void Recheck();        // on the slow timer
+  void CheckOutdated();  // when an attestor has taken something back
 
  private:
   void OnWriteDone(bool ok) override;

@@ -21,18 +21,33 @@ std::vector<EntryPtr> DropRepeatedHints(std::vector<EntryPtr> entries) {
 
 struct WorkloadCallers::Counts {
   Mutex mutex;
-  absl::flat_hash_map<uid_t, size_t> streams ABSL_GUARDED_BY(mutex);
+  absl::flat_hash_map<std::pair<uid_t, uint64_t>, size_t> streams ABSL_GUARDED_BY(mutex);
 };
 
 WorkloadCallers::WorkloadCallers(WorkloadServiceDeps deps)
-    : deps_(std::move(deps)), counts_(std::make_shared<Counts>()), rechecker_("recheck", deps_.clock, [this] {
-        for (const auto& stream : deps_.streams.streams()) {
-          if (auto ours = std::dynamic_pointer_cast<UpdateStream>(stream)) ours->Recheck();
-        }
-        return deps_.recheck_every;
-      }) {}
+    : deps_(std::move(deps)),
+      counts_(std::make_shared<Counts>()),
+      rechecker_("recheck", deps_.clock,
+                 [this] {
+                   for (const auto& stream : deps_.streams.streams()) {
+                     if (auto ours = std::dynamic_pointer_cast<UpdateStream>(stream)) ours->Recheck();
+                   }
+                   return deps_.recheck_every;
+                 }),
+      taken_back_("outdated", deps_.clock,
+                  [this] {
+                    for (const auto& stream : deps_.streams.streams()) {
+                      if (auto ours = std::dynamic_pointer_cast<UpdateStream>(stream)) ours->CheckOutdated();
+                    }
+                    return absl::InfiniteDuration();
+                  }),
+      outdated_(deps_.attestation.outdated().Subscribe([this](const auto&) { taken_back_.Wake(); })) {}
 
-WorkloadCallers::~WorkloadCallers() { rechecker_.Stop(); }
+WorkloadCallers::~WorkloadCallers() {
+  outdated_.Reset();
+  taken_back_.Stop();
+  rechecker_.Stop();
+}
 
 absl::StatusOr<WorkloadPtr> WorkloadCallers::Admit(const grpc::CallbackServerContext& context) const {
   SIGNET_RETURN_IF_ERROR(CheckWorkloadHeader(context));
@@ -45,14 +60,15 @@ absl::StatusOr<WorkloadPtr> WorkloadCallers::Admit(const grpc::CallbackServerCon
   return workload;
 }
 
-std::shared_ptr<void> WorkloadCallers::CountStream(uid_t uid) {
+std::shared_ptr<void> WorkloadCallers::CountStream(const Workload& workload) {
+  const auto key = workload.key();
   MutexLock lock(counts_->mutex);
-  size_t& count = counts_->streams[uid];
+  size_t& count = counts_->streams[key];
   if (count >= deps_.streams_per_uid) return nullptr;
   ++count;
-  return std::shared_ptr<void>(this, [counts = counts_, uid](void*) {
+  return std::shared_ptr<void>(this, [counts = counts_, key](void*) {
     MutexLock unlock(counts->mutex);
-    auto it = counts->streams.find(uid);
+    auto it = counts->streams.find(key);
     if (it != counts->streams.end() && --it->second == 0) counts->streams.erase(it);
   });
 }

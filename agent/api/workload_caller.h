@@ -1,5 +1,6 @@
 // What every RPC of the Workload API does first and in common: who calls, may it be served now, and is it still the
-// same. Also looks, on a slow timer, at the processes behind open streams. Thread-safe.
+// same. Also looks at the processes behind open streams: on a slow timer, and at once when an attestor has taken back
+// what it said. Thread-safe.
 #pragma once
 
 #include <grpcpp/server_context.h>
@@ -31,14 +32,15 @@ class WorkloadCallers {
   // The header, the connection, readiness: in this order, and nothing that costs before it (EP-3, EP-11, W9).
   absl::StatusOr<WorkloadPtr> Admit(const grpc::CallbackServerContext& context) const;
 
-  // Counts a stream of the user as long as it is held; null when the user has too many.
-  std::shared_ptr<void> CountStream(uid_t uid);
+  // Counts a stream of the caller's user in its cgroup as long as it is held; null when there are too many.
+  std::shared_ptr<void> CountStream(const Workload& workload);
 
  private:
   const WorkloadServiceDeps deps_;
   struct Counts;
   const std::shared_ptr<Counts> counts_;
-  Worker rechecker_;
+  Worker rechecker_, taken_back_;
+  LatestValue<uint64_t>::Subscription outdated_;
 };
 
 }  // namespace signet::agent

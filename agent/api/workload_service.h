@@ -32,7 +32,7 @@ struct WorkloadServiceDeps {
   spiffe::TrustDomain trust_domain;
   // Claims that ValidateJWTSVID returns for tokens of other trust domains, beside sub, aud, exp, iat, nbf, iss and jti.
   std::vector<std::string> allowed_foreign_jwt_claims;
-  size_t streams_per_uid = 8192;  // open at once; more are refused with Unavailable
+  size_t streams_per_uid = 8192;  // and cgroup, open at once; more are refused with Unavailable
   // How often the process behind an open stream is looked at when nothing else happens.
   absl::Duration recheck_every = absl::Seconds(10);
 };

@@ -9,6 +9,7 @@
 
 #include <utility>
 
+#include "absl/hash/hash.h"
 #include "absl/strings/str_cat.h"
 #include "agent/peer/peer_kernel.h"
 #include "agent/peer/proc_text.h"
@@ -32,12 +33,13 @@ absl::Status Refuse(pid_t pid, absl::string_view call, int negative_errno) {
 class PinnedProcess final : public PeerProcess {
  public:
   PinnedProcess(const PeerKernel& kernel, const ucred& credentials, int pidfd, bool has_info)
-      : kernel_(kernel), credentials_(credentials), pidfd_(pidfd), has_info_(has_info) {}
+      : kernel_(kernel), credentials_(credentials), pidfd_(pidfd), has_info_(has_info), cgroup_key_(ReadCgroupKey()) {}
   ~PinnedProcess() override { close(pidfd_); }
 
   pid_t pid() const override { return credentials_.pid; }
   uid_t uid() const override { return credentials_.uid; }
   gid_t gid() const override { return credentials_.gid; }
+  uint64_t cgroup_key() const override { return cgroup_key_; }
   bool alive() const override { return kernel_.Alive(pidfd_) == 1; }
 
   // The process was alive, hence not reaped, before and after: so its PID meant this process all the while.
@@ -68,7 +70,8 @@ class PinnedProcess final : public PeerProcess {
       SIGNET_RETURN_IF_ERROR(ReadStartTime(now));
       if (now.start_time != before.start_time) return Refuse(pid(), "its number belongs to another process now");
       SIGNET_RETURN_IF_ERROR(ReadCgroup(now));
-      if (now.cgroup != before.cgroup || now.other_cgroups != before.other_cgroups) return Refuse(pid(), "moved to another cgroup");
+      if (now.cgroup != before.cgroup || now.other_cgroups != before.other_cgroups)
+        return Refuse(pid(), "moved to another cgroup");
     }
     SIGNET_RETURN_IF_ERROR(ReadExecutable(now));
     if (now.uid != before.uid || now.gid != before.gid) return Refuse(pid(), "changed its user or group");
@@ -103,6 +106,17 @@ class PinnedProcess final : public PeerProcess {
   absl::StatusOr<T> Parsed(absl::StatusOr<T> value) const {
     if (!value.ok()) return Refuse(pid(), value.status().message());
     return value;
+  }
+
+  // One system call, or the text of one small file on kernels before 6.13. 0 when that fails: what else fails then says
+  // so, and refuses.
+  uint64_t ReadCgroupKey() const {
+    if (has_info_) {
+      PidfdInfo info;
+      return kernel_.Info(pidfd_, &info) == 0 ? info.cgroup_id : 0;
+    }
+    std::string text;
+    return kernel_.ReadFile(Proc("cgroup"), kProcCgroupLimit, &text) == 0 ? absl::HashOf(text) : 0;
   }
 
   // The ids of connect() time must still hold: what connects and then changes its user is neither (W4).
@@ -170,6 +184,7 @@ class PinnedProcess final : public PeerProcess {
   const ucred credentials_;
   const int pidfd_;
   const bool has_info_;
+  const uint64_t cgroup_key_;
 };
 
 class KernelPinner final : public PeerPinner {

@@ -25,6 +25,8 @@ class PeerProcess {
   virtual pid_t pid() const = 0;
   virtual uid_t uid() const = 0;
   virtual gid_t gid() const = 0;
+  // A number for its cgroup at connect() time, for quotas alone: nothing is decided by it that needs more than a guess.
+  virtual uint64_t cgroup_key() const = 0;
 
   // Read from /proc/PID while the pidfd was alive before and after.
   struct Facts {

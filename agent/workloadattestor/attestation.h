@@ -1,12 +1,16 @@
 // From a connection to its selectors: runs every configured attestor at once, off gRPC's threads, and remembers the
-// answer for as long as the process is provably the same, so that a second call on a connection costs microseconds.
+// answer for as long as the process is provably the same and no attestor takes it back, so that a second call on a
+// connection costs microseconds.
 // Thread-safe. Outlives every call it was asked for.
 // Errors given to Done: kPermissionDenied the process is gone or is not what it was; kUnavailable no attestor could
-// say, or the user has too many attestations pending (SPIFFE Workload Endpoint 6: clients retry).
+// say, or the user has too many attestations pending in this cgroup (SPIFFE Workload Endpoint 6: clients retry).
 #pragma once
 
+#include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
@@ -15,6 +19,7 @@
 #include "agent/metrics.h"
 #include "agent/peer/peer_process.h"
 #include "agent/workloadattestor/workload_attestor.h"
+#include "common/concurrency/latest_value.h"
 #include "common/concurrency/mutex.h"
 #include "common/rpc/unix_front.h"
 #include "common/spiffe/selector.h"
@@ -28,15 +33,24 @@ struct Evidence {
   uint64_t generation = 0;              // of the attestors that were asked
   spiffe::Selectors selectors;          // of all attestors, normalised
   absl::Duration read_at, attested_at;  // steady time: of the facts, of the selectors
+  bool complete = true;                 // false: an attestor that may know more could not be asked (kUnavailable)
+  std::vector<std::shared_ptr<const std::atomic<bool>>> holds_until;
+
+  // An attestor has taken back what it said: what the process is entitled to has to be found out anew.
+  bool outdated() const {
+    return std::any_of(holds_until.begin(), holds_until.end(), [](const auto& until) { return until->load(); });
+  }
 };
 using EvidencePtr = std::shared_ptr<const Evidence>;
 
 // A connection of the workload socket: the pinned process at its other end, and the last evidence.
-class Workload final : public rpc::UnixConnection {
+class Workload : public rpc::UnixConnection {
  public:
   Workload(const rpc::UnixConnection& credentials, std::shared_ptr<const PeerProcess> process)
       : rpc::UnixConnection(credentials), process_(std::move(process)) {}
   const std::shared_ptr<const PeerProcess>& process() const { return process_; }
+  // What quotas count by: the user, and the cgroup, which the kernel tells pods apart by.
+  std::pair<uid_t, uint64_t> key() const { return {uid, process_->cgroup_key()}; }
 
  private:
   friend class Attestation;
@@ -46,8 +60,9 @@ class Workload final : public rpc::UnixConnection {
 };
 using WorkloadPtr = std::shared_ptr<const Workload>;
 
-// What UnixFront calls at accept. `pinner` and `metrics` outlive the front.
-rpc::UnixFront::OnAccept PinAtAccept(const PeerPinner& pinner, Metrics& metrics);
+// What UnixFront calls at accept. `pinner` and `metrics` outlive the front. One user may hold so many connections in
+// one cgroup: most pods run as user 0, and one of them must not keep the others out (W10).
+rpc::UnixFront::OnAccept PinAtAccept(const PeerPinner& pinner, Metrics& metrics, size_t connections_per_cgroup = 4096);
 // The caller of a call; null unless the connection came through a front with PinAtAccept.
 WorkloadPtr FindWorkload(const rpc::UnixFront& front, absl::string_view peer);
 
@@ -63,7 +78,7 @@ class Attestation {
     absl::Duration attest_every = absl::Minutes(1);
     size_t threads = 2;
     size_t queue_limit = 4096;
-    size_t pending_per_uid = 64;
+    size_t pending_per_uid = 64;  // and cgroup
   };
   virtual ~Attestation() = default;
   static std::unique_ptr<Attestation> Create(Options options, std::vector<std::unique_ptr<WorkloadAttestor>> attestors,
@@ -75,10 +90,11 @@ class Attestation {
   // Replaces the attestors. What the old ones said is asked for anew; attestations under way finish with the old ones.
   // Of one thread at a time.
   virtual void Use(std::vector<std::unique_ptr<WorkloadAttestor>> attestors) = 0;
-  // The last step before anything secret leaves: kPermissionDenied unless the process is the one `evidence` is about.
-  static absl::Status Confirm(const Workload& workload, const Evidence& evidence) {
-    return workload.process()->StillTheSame(evidence.facts);
-  }
+  // Set each time after evidence that was given out became outdated: whoever keeps some looks at it.
+  virtual LatestValue<uint64_t>& outdated() = 0;
+  // The last step before anything secret leaves: kPermissionDenied unless the process is the one `evidence` is about;
+  // kUnavailable when the evidence is outdated, ask again.
+  static absl::Status Confirm(const Workload& workload, const Evidence& evidence);
 
  protected:
   static EvidencePtr Remembered(const Workload& workload);

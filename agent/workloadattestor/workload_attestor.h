@@ -1,11 +1,14 @@
-// Seam: what a process is, as selectors. One object a configured attestor; calls run concurrently.
-// Work that is memory and /proc only may complete inline; what waits (an API server) completes later, on any thread, or
-// with kDeadlineExceeded by `deadline` (steady time). Errors: kUnavailable this attestor cannot say now.
+// Seam: what a process is, as selectors, and for how long that holds. One object a configured attestor; calls run
+// concurrently. Work that is memory and /proc only may complete inline; what waits (an API server) completes later, on
+// any thread, or with kDeadlineExceeded by `deadline` (steady time). Errors: kUnavailable this attestor cannot say now.
 // A reload replaces attestors: one that was asked lives until it has answered or the deadline is over, and its
 // destructor ends what it still has under way.
 #pragma once
 
+#include <atomic>
+#include <functional>
 #include <memory>
+#include <utility>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
@@ -16,13 +19,29 @@
 
 namespace signet::agent {
 
+// What an attestor says of a process.
+struct Finding {
+  // Implicit: most attestors say what holds as long as the process is the same.
+  Finding(spiffe::Selectors all) : selectors(std::move(all)) {}  // NOLINT(google-explicit-constructor)
+  Finding(spiffe::Selectors all, std::shared_ptr<const std::atomic<bool>> until)
+      : selectors(std::move(all)), outdated(std::move(until)) {}
+
+  spiffe::Selectors selectors;
+  // Becomes true, once, when the attestor would say something else by now; who holds the answer then asks again. Null:
+  // never, before the process itself changes.
+  std::shared_ptr<const std::atomic<bool>> outdated;
+};
+
 class WorkloadAttestor {
  public:
   virtual ~WorkloadAttestor() = default;
   virtual absl::string_view name() const = 0;
-  using Done = absl::AnyInvocable<void(absl::StatusOr<spiffe::Selectors>)>;
+  using Done = absl::AnyInvocable<void(absl::StatusOr<Finding>)>;
   virtual void Attest(std::shared_ptr<const PeerProcess> process, const PeerProcess::Facts& facts,
                       absl::Duration deadline, Done done) = 0;
+  // Before the first Attest: `signal` is to be called, from any thread and without a lock held, after answers became
+  // outdated. It is quick, and may be called for as long as the attestor lives.
+  virtual void OnOutdated(std::function<void()> /*signal*/) {}
 };
 
 }  // namespace signet::agent

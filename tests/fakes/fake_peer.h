@@ -4,7 +4,9 @@
 
 #include <fcntl.h>
 
+#include <atomic>
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -46,6 +48,7 @@ class FakePeerProcess final : public agent::PeerProcess {
   pid_t pid() const override { return 4242; }
   uid_t uid() const override { return facts().uid; }
   gid_t gid() const override { return facts().gid; }
+  uint64_t cgroup_key() const override { return facts().cgroup_id; }
   absl::StatusOr<Facts> ReadFacts() const override {
     std::lock_guard lock(mutex_);
     ++facts_read_;
@@ -95,20 +98,37 @@ class FakeWorkloadAttestor final : public agent::WorkloadAttestor {
   void Attest(std::shared_ptr<const agent::PeerProcess>, const agent::PeerProcess::Facts& facts, absl::Duration,
               Done done) override {
     absl::Status error;
-    std::string value = facts.executable;
+    Said said{facts.executable, nullptr};
     {
       std::lock_guard lock(mutex_);
       ++calls_;
+      said.outdated = outdated_;
+      if (!value_.empty()) said.value = value_;
       changed_.notify_all();
       if (holding_) {
-        held_.emplace_back(std::move(value), std::move(done));
+        held_.emplace_back(std::move(said), std::move(done));
         return;
       }
       error = error_;
     }
-    Answer(value, std::move(done), error);
+    Answer(said, std::move(done), error);
   }
 
+  void OnOutdated(std::function<void()> signal) override {
+    std::lock_guard lock(mutex_);
+    signal_ = std::move(signal);
+  }
+  // From now on it says `value`, and takes back what it said.
+  void Change(const std::string& value) {
+    std::function<void()> signal;
+    {
+      std::lock_guard lock(mutex_);
+      value_ = value;
+      std::exchange(outdated_, std::make_shared<std::atomic<bool>>(false))->store(true);
+      signal = signal_;
+    }
+    if (signal) signal();
+  }
   void SetError(absl::Status error) {
     std::lock_guard lock(mutex_);
     error_ = std::move(error);
@@ -118,7 +138,7 @@ class FakeWorkloadAttestor final : public agent::WorkloadAttestor {
     holding_ = true;
   }
   void Release() {
-    std::vector<std::pair<std::string, Done>> held;
+    std::vector<std::pair<Said, Done>> held;
     absl::Status error;
     {
       std::lock_guard lock(mutex_);
@@ -126,7 +146,7 @@ class FakeWorkloadAttestor final : public agent::WorkloadAttestor {
       held.swap(held_);
       error = error_;
     }
-    for (auto& [value, done] : held) Answer(value, std::move(done), error);
+    for (auto& [said, done] : held) Answer(said, std::move(done), error);
   }
   void AwaitCalls(size_t count) {
     std::unique_lock lock(mutex_);
@@ -138,9 +158,13 @@ class FakeWorkloadAttestor final : public agent::WorkloadAttestor {
   }
 
  private:
-  void Answer(const std::string& value, Done done, const absl::Status& error) {
+  struct Said {
+    std::string value;
+    std::shared_ptr<const std::atomic<bool>> outdated;
+  };
+  void Answer(const Said& said, Done done, const absl::Status& error) {
     if (!error.ok()) return done(error);
-    done(spiffe::Selectors{{name_, value}});
+    done(agent::Finding(spiffe::Selectors{{name_, said.value}}, said.outdated));
   }
   const std::string name_;
   mutable std::mutex mutex_;
@@ -148,7 +172,10 @@ class FakeWorkloadAttestor final : public agent::WorkloadAttestor {
   size_t calls_ = 0;
   bool holding_ = false;
   absl::Status error_;
-  std::vector<std::pair<std::string, Done>> held_;
+  std::string value_;  // empty: the executable's path
+  std::shared_ptr<std::atomic<bool>> outdated_ = std::make_shared<std::atomic<bool>>(false);
+  std::function<void()> signal_;
+  std::vector<std::pair<Said, Done>> held_;
 };
 
 }  // namespace signet::fakes

@@ -544,6 +544,25 @@ TEST_F(WorkloadServiceTest, AnAttestorThatFailsLaterEndsNoStream) {
   EXPECT_EQ(message.svids(0).x509_svid(), "renewed");
 }
 
+// No clock is moved in these two: an attestor that takes back what it said is heard at once.
+TEST_F(WorkloadServiceTest, FollowsWhatAnAttestorSaysAnewAtOnce) {
+  Register("e1", "/a");
+  Register("e2", "/b", "labelled otherwise");
+  Watch watch(*stub_);
+  EXPECT_THAT(watch.NextIds(), ElementsAre("spiffe://td/a"));
+  attestor_->Change("labelled otherwise");
+  EXPECT_THAT(watch.NextIds(), ElementsAre("spiffe://td/b"));
+}
+
+TEST_F(WorkloadServiceTest, EndsTheStreamWhenAnAttestorTakesBackWhatEntitledIt) {
+  Register("e1", "/a");
+  Watch watch(*stub_);
+  EXPECT_THAT(watch.NextIds(), ElementsAre("spiffe://td/a"));
+  attestor_->Change("deleted");
+  EXPECT_THAT(watch.NextIds(), IsEmpty());
+  EXPECT_EQ(watch.Finish().error_code(), StatusCode::PERMISSION_DENIED);
+}
+
 // --- Bundles
 // -------------------------------------------------------------------------------------------------------------
 

@@ -204,6 +204,59 @@ TEST_F(AttestationTest, BoundsWhatOneUserHasUnderWay) {  // W10
   SIGNET_EXPECT_OK(Attest(Connection()));
 }
 
+// Most pods run as user 0: what one of them has under way keeps no other waiting.
+TEST_F(AttestationTest, BoundsEachCgroupOfAUserByItself) {  // W10
+  attestors_[0]->Hold();
+  std::vector<std::future<absl::StatusOr<EvidencePtr>>> pending;
+  for (int i = 0; i < 3; ++i) pending.push_back(Start(Connection()));
+  attestors_[0]->AwaitCalls(3);
+  auto other = std::make_shared<FakePeerProcess>();
+  auto facts = *other->ReadFacts();
+  facts.cgroup_id = 77;
+  other->SetFacts(facts);
+  pending.push_back(Start(Connection(other)));
+  attestors_[0]->AwaitCalls(4);
+  EXPECT_THAT(Attest(Connection()), StatusIs(absl::StatusCode::kUnavailable, HasSubstr("in this cgroup")));
+  attestors_[0]->Release();
+  for (auto& future : pending) SIGNET_EXPECT_OK(future.get());
+}
+
+TEST_F(AttestationTest, AsksAnewWhatAnAttestorHasTakenBack) {
+  std::atomic<int> told = 0;
+  auto subscription = attestation_->outdated().Subscribe([&](const auto&) { ++told; });
+  const WorkloadPtr connection = Connection();
+  auto first = Attest(connection);
+  SIGNET_ASSERT_OK(first);
+  EXPECT_FALSE((*first)->outdated());
+  attestors_[1]->Change("other");  // the process is as it was
+  EXPECT_EQ(told, 1);
+  EXPECT_TRUE((*first)->outdated());
+  EXPECT_THAT(Attestation::Confirm(*connection, **first), StatusIs(absl::StatusCode::kUnavailable));
+  auto second = Attest(connection);
+  SIGNET_ASSERT_OK(second);
+  EXPECT_THAT((*second)->selectors, ElementsAre(spiffe::Selector{"a", "other"}, spiffe::Selector{"b", "/bin/app"}));
+  SIGNET_EXPECT_OK(Attestation::Confirm(*connection, **second));
+}
+
+TEST_F(AttestationTest, AsksSoonAgainWhenOneCouldNotAnswer) {
+  const WorkloadPtr connection = Connection();
+  attestors_[0]->SetError(absl::UnavailableError("kubelet down"));
+  auto evidence = Attest(connection);
+  SIGNET_ASSERT_OK(evidence);
+  EXPECT_FALSE((*evidence)->complete);
+  attestors_[0]->SetError(absl::OkStatus());
+  clock_.Advance(absl::Seconds(1));
+  evidence = Attest(connection);
+  SIGNET_ASSERT_OK(evidence);
+  EXPECT_TRUE((*evidence)->complete);
+  EXPECT_EQ((*evidence)->selectors.size(), 2u);
+  // What one refuses to say is an answer.
+  attestors_[0]->SetError(absl::PermissionDeniedError("its cgroups disagree"));
+  evidence = Attest(Connection());
+  SIGNET_ASSERT_OK(evidence);
+  EXPECT_TRUE((*evidence)->complete);
+}
+
 TEST_F(AttestationTest, AnswersEverybodyWhenItIsDestroyed) {
   attestors_[0]->Hold();
   attestors_[1]->SetError(absl::UnavailableError("no"));

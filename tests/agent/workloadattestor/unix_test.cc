@@ -37,6 +37,7 @@ class FileProcess final : public PeerProcess {
   pid_t pid() const override { return 1; }
   uid_t uid() const override { return 0; }
   gid_t gid() const override { return 0; }
+  uint64_t cgroup_key() const override { return 0; }
   absl::StatusOr<Facts> ReadFacts() const override {
     struct stat st;
     if (stat(path_.c_str(), &st) != 0) return absl::PermissionDeniedError("no file");
@@ -68,7 +69,14 @@ class UnixAttestorTest : public ::testing::Test {
                                                   const PeerProcess::Facts& facts) {
     UnixAttestor attestor(options, clock_);
     absl::StatusOr<spiffe::Selectors> result = absl::InternalError("not called");
-    attestor.Attest(process, facts, clock_.Steady() + absl::Seconds(1), [&](auto r) { result = std::move(r); });
+    attestor.Attest(process, facts, clock_.Steady() + absl::Seconds(1), [&](absl::StatusOr<Finding> r) {
+      if (!r.ok()) {
+        result = r.status();
+      } else {
+        EXPECT_EQ(r->outdated, nullptr);
+        result = std::move(r->selectors);
+      }
+    });
     if (!result.ok()) return result.status();
     std::vector<std::string> text;
     for (const spiffe::Selector& selector : *result) text.push_back(selector.ToString());
