@@ -4,6 +4,7 @@ from harness.results import note
 
 from .api_server import ApiServer
 from .node import Node
+from .signet import Signet
 
 
 class Context:
@@ -11,6 +12,7 @@ class Context:
         self._root = root
         self._api = None
         self._node = None
+        self._signet = None
 
     def folder(self, name):
         path = self._root / name
@@ -33,3 +35,10 @@ class Context:
             note("starting a node")
             self._node = Node(self._root / "node")
         return self._node
+
+    def signet(self):
+        """The chart as it is by default on node(), installed at the first call, with the programs under test."""
+        if not self._signet:
+            note("installing the chart")
+            self._signet = Signet(self.node())
+        return self._signet
