@@ -71,6 +71,14 @@ void CheckAttestor(config::AgentNodeAttestor& attestor, absl::string_view data_d
     }
     resolve(token.mutable_token_file());
   }
+  if (attestor.has_k8s_psat()) {
+    config::AgentK8sPsat& psat = *attestor.mutable_k8s_psat();
+    if (psat.cluster().empty()) {
+      errors.Add("node_attestor.k8s_psat.cluster", "is required: the cluster's name in the server's configuration");
+    }
+    if (psat.token_path().empty()) psat.set_token_path("/var/run/secrets/tokens/signet-agent");
+    resolve(psat.mutable_token_path());
+  }
   if (attestor.has_x509_pop()) {
     config::AgentX509Pop& pop = *attestor.mutable_x509_pop();
     if (pop.certificate_path().empty()) errors.Add("node_attestor.x509_pop.certificate_path", "is required");

@@ -264,7 +264,23 @@ absl::StatusOr<ServerOptions> OptionsFromConfig(const config::Server& c) {
       errors.Add("node_attestors.x509_pop.ca_bundle_paths", "is required: the roots of agents' certificates");
     for (std::string& path : paths) path = config::ResolvePath(o.data_dir, path);
   }
-  if (!o.node_attestors.has_join_token() && !o.node_attestors.has_x509_pop()) {
+  if (o.node_attestors.has_k8s_psat()) {
+    auto& clusters = *o.node_attestors.mutable_k8s_psat()->mutable_clusters();
+    if (clusters.empty()) {
+      errors.Add("node_attestors.k8s_psat.clusters", "is required: name the clusters that agents run in");
+    }
+    for (auto& [name, cluster] : clusters) {
+      const std::string key = absl::StrCat("node_attestors.k8s_psat.clusters.", name);
+      if (cluster.service_account_allow_list().empty()) {
+        errors.Add(absl::StrCat(key, ".service_account_allow_list"),
+                   "is required: NAMESPACE:NAME of the agents' service accounts, such as signet:signet-agent");
+      }
+      if (!cluster.kube_config_file().empty()) {
+        cluster.set_kube_config_file(config::ResolvePath(o.data_dir, cluster.kube_config_file()));
+      }
+    }
+  }
+  if (!o.node_attestors.has_join_token() && !o.node_attestors.has_x509_pop() && !o.node_attestors.has_k8s_psat()) {
     errors.Add("node_attestors", "is there but empty: no agent could attest; name one, or leave the key out");
   }
 

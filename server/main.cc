@@ -11,6 +11,7 @@
 #include "common/crypto/certificate.h"
 #include "common/daemon/daemon.h"
 #include "common/fs/atomic_file.h"
+#include "common/kubernetes/credentials.h"
 #include "common/log/log.h"
 #include "common/rpc/tls_setup.h"
 #include "common/status/macros.h"
@@ -58,6 +59,13 @@ absl::StatusOr<ServerOptions> Load(const Flags& flags, config::Places& places) {
   return options;
 }
 
+// That of a pod is not looked at: a configuration may be checked elsewhere.
+void CheckKubeConfig(const std::string& cluster_key, const std::string& file, config::Errors& errors) {
+  if (file.empty()) return;
+  const absl::Status status = kubernetes::CredentialSource({.kube_config_file = file}).Current().status();
+  if (!status.ok()) errors.Add(absl::StrCat(cluster_key, ".kube_config_file"), status.message());
+}
+
 // What the configuration points at, as far as it must be there before the server runs.
 absl::Status CheckFiles(const ServerOptions& options) {
   config::Errors errors;
@@ -65,6 +73,9 @@ absl::Status CheckFiles(const ServerOptions& options) {
     const absl::StatusOr<std::string> pem = fs::ReadFile(path, 1 << 20);
     const absl::Status status = pem.ok() ? crypto::Certificate::ParsePemChain(*pem).status() : pem.status();
     if (!status.ok()) errors.Add("node_attestors.x509_pop.ca_bundle_paths", absl::StrCat(path, ": ", status.message()));
+  }
+  for (const auto& [name, cluster] : options.node_attestors.k8s_psat().clusters()) {
+    CheckKubeConfig(absl::StrCat("node_attestors.k8s_psat.clusters.", name), cluster.kube_config_file(), errors);
   }
   return errors.ToStatus();
 }

@@ -50,6 +50,7 @@
 namespace signet::server {
 namespace {
 
+constexpr size_t kRemoteThreads = 12;  // three clusters whose API servers hang leave a fourth its turn
 constexpr absl::Duration kStoreCheck = absl::Seconds(10);
 constexpr int kMaxMessageBytes = 4 * 1024 * 1024;  // gRPC's default, said aloud: 500 CSRs are 0.3 MiB
 // Idle agents hold one connection each. Small frames and chunks keep it near 100 KB, measured with gRPC 1.51; dead
@@ -100,7 +101,7 @@ struct Server::Parts {
   absl::Status BuildApi();
   absl::Status Listen();
   absl::Status Reload(const ServerOptions& wanted);
-  NodeAttestorDeps attestor_deps() { return {options.policy.trust_domain, *store, *attesting, clock}; }
+  NodeAttestorDeps attestor_deps() { return {options.policy.trust_domain, *store, *attesting, *asking, health, clock}; }
   net::HttpResponse AnswerHttp(absl::string_view path);
   void CheckStore();
   void Drain();
@@ -123,6 +124,7 @@ struct Server::Parts {
   std::unique_ptr<ServerSvid> svid;
   std::unique_ptr<TokenServer> token;  // null: off
   std::unique_ptr<Executor> attesting;
+  std::unique_ptr<Executor> asking;  // attestors that wait for others than our store
   LatestValue<NodeAttestors> attestors;
 
   // API.
@@ -188,6 +190,7 @@ absl::Status Server::Parts::BuildState() {
                                     *applier, *keys, rotator->authorities(), *svid, health, clock, metrics}));
   }
   attesting = std::make_unique<Executor>(Executor::Options{"attest", 2, 1024});
+  asking = std::make_unique<Executor>(Executor::Options{"attest-remote", kRemoteThreads, 1024});
   SIGNET_ASSIGN_OR_RETURN(NodeAttestors made, MakeNodeAttestors(options.node_attestors, attestor_deps()));
   attestors.Set(std::move(made));
   return absl::OkStatus();
@@ -329,7 +332,7 @@ void Server::Parts::CheckStore() {
 // Completions that outlived their calls still refer to the API: they run before any of it goes. No new work comes, for
 // no call is left.
 void Server::Parts::Drain() {
-  for (std::unique_ptr<Executor>* executor : {&attesting, &confirming, &reading}) executor->reset();
+  for (std::unique_ptr<Executor>* executor : {&attesting, &asking, &confirming, &reading}) executor->reset();
   if (store == nullptr) return;
   std::promise<void> written;  // the store's writer works in order
   store->PruneJoinTokens(absl::UnixEpoch(), [&](const absl::StatusOr<size_t>&) { written.set_value(); });

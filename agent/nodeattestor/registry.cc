@@ -1,6 +1,7 @@
 #include "agent/nodeattestor/registry.h"
 
 #include "agent/nodeattestor/join_token.h"
+#include "agent/nodeattestor/k8s_psat.h"
 #include "agent/nodeattestor/x509_pop.h"
 #include "common/status/macros.h"
 #include "config/agent.pb.h"
@@ -37,6 +38,9 @@ absl::StatusOr<std::unique_ptr<NodeAttestor>> MakeNodeAttestor(const config::Age
       return MakeJoinToken(config.join_token());
     case config::AgentNodeAttestor::kX509Pop:
       return MakeX509Pop(config.x509_pop());
+    case config::AgentNodeAttestor::kK8SPsat:
+      return std::make_unique<K8sPsat>(
+          K8sPsat::Options{.cluster = config.k8s_psat().cluster(), .token_path = config.k8s_psat().token_path()});
     case config::AgentNodeAttestor::KIND_NOT_SET:
       return nullptr;
   }

@@ -112,6 +112,11 @@ absl::StatusOr<Pod> ParsePod(const value& json) {
   return pod;
 }
 
+absl::StatusOr<Pod> ParsePod(absl::string_view text) {
+  SIGNET_ASSIGN_OR_RETURN(const value json, json::Parse(text, ApiClient::kMaxWatchLineBytes, kMaxJsonDepth), "pod");
+  return ParsePod(json);
+}
+
 absl::StatusOr<PodList> ParsePodList(absl::string_view text, int* malformed) {
   SIGNET_ASSIGN_OR_RETURN(const value json, json::Parse(text, ApiClient::kMaxAnswerBytes, kMaxJsonDepth), "pod list");
   const value* items = Member(&json, "items");

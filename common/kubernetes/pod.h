@@ -63,6 +63,7 @@ struct PodEvent {
 };
 
 absl::StatusOr<Pod> ParsePod(const boost::json::value& json);
+absl::StatusOr<Pod> ParsePod(absl::string_view text);
 // Capped at ApiClient::kMaxAnswerBytes and kMaxWatchLineBytes. An item of a list that is malformed is left out and
 // counted in `malformed`: one odd pod must not hide all others.
 absl::StatusOr<PodList> ParsePodList(absl::string_view text, int* malformed = nullptr);

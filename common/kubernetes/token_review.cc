@@ -23,7 +23,6 @@ namespace {
 using boost::json::value;
 
 constexpr size_t kMaxReviewBytes = size_t{1} << 20;
-constexpr char kReviewPath[] = "/apis/authentication.k8s.io/v1/tokenreviews";
 constexpr size_t kMaxToldBytes = 300;
 
 absl::Status Denied(absl::string_view why) { return absl::PermissionDeniedError(absl::StrCat("token review: ", why)); }
@@ -93,13 +92,6 @@ absl::StatusOr<ReviewedToken> ReadTokenReview(absl::string_view answer, const st
     return Denied("the node that the token is bound to is not named in full");
   }
   return reviewed;
-}
-
-absl::StatusOr<ReviewedToken> ReviewToken(ApiClient& client, const std::string& token,
-                                          const std::vector<std::string>& audiences, const CallOptions& options) {
-  SIGNET_ASSIGN_OR_RETURN(const std::string answer,
-                          client.Post(kReviewPath, TokenReviewRequest(token, audiences), options));
-  return ReadTokenReview(answer, audiences, token);
 }
 
 }  // namespace signet::kubernetes

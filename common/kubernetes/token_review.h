@@ -1,5 +1,5 @@
-// TokenReview (authentication.k8s.io/v1): the API server is asked whose a service-account token is. Pure but for
-// ReviewToken. The token is in the request alone: no error and no result repeats it.
+// TokenReview (authentication.k8s.io/v1): the API server is asked whose a service-account token is, by a POST to this
+// path: right "create tokenreviews.authentication.k8s.io". Pure. No error and no result repeats the token.
 #pragma once
 
 #include <string>
@@ -7,9 +7,10 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "common/kubernetes/api_client.h"
 
 namespace signet::kubernetes {
+
+inline constexpr absl::string_view kTokenReviewPath = "/apis/authentication.k8s.io/v1/tokenreviews";
 
 // Of an authenticated token of a service account that is bound to a pod.
 struct ReviewedToken {
@@ -25,9 +26,5 @@ std::string TokenReviewRequest(absl::string_view token, const std::vector<std::s
 // the answer is no TokenReview.
 absl::StatusOr<ReviewedToken> ReadTokenReview(absl::string_view answer, const std::vector<std::string>& audiences,
                                               absl::string_view token);
-
-// Both, over the wire: right "create tokenreviews.authentication.k8s.io".
-absl::StatusOr<ReviewedToken> ReviewToken(ApiClient& client, const std::string& token,
-                                          const std::vector<std::string>& audiences, const CallOptions& options);
 
 }  // namespace signet::kubernetes

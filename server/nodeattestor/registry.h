@@ -4,6 +4,7 @@
 #include "absl/status/statusor.h"
 #include "common/concurrency/executor.h"
 #include "common/spiffe/trust_domain.h"
+#include "common/telemetry/health.h"
 #include "common/time/clock.h"
 #include "server/datastore/data_store.h"
 #include "server/nodeattestor/node_attestor.h"
@@ -18,7 +19,9 @@ namespace signet::server {
 struct NodeAttestorDeps {
   spiffe::TrustDomain trust_domain;
   JoinTokenStore& tokens;
-  Executor& executor;  // for what waits
+  Executor& executor;  // for what waits for our own store
+  Executor& remote;    // for what waits for others: one that is slow must not keep join tokens waiting
+  telemetry::Health& health;
   Clock& clock;
 };
 

@@ -150,9 +150,11 @@ absl::StatusOr<crypto::TrustAnchors> LoadRoots(const std::vector<std::string>& p
 
 absl::Status CheckPrefix(const X509Pop::Options& options) {
   // The prefix of another attestor would let a certificate stand for an agent that this attestor never saw.
-  const bool foreign =
-      options.agent_path_prefix != x509pop::kType &&
-      (options.agent_path_prefix == "join_token" || absl::StartsWith(options.agent_path_prefix, "join_token/"));
+  bool foreign = false;
+  for (const absl::string_view other : {"join_token", "k8s_psat"}) {
+    foreign = foreign || options.agent_path_prefix == other ||
+              absl::StartsWith(options.agent_path_prefix, absl::StrCat(other, "/"));
+  }
   if (foreign || !AgentId(options.trust_domain, options.agent_path_prefix, std::string(40, '0')).ok()) {
     return absl::InvalidArgumentError(absl::StrCat("node_attestors.x509_pop.agent_path_prefix: \"",
                                                    absl::CHexEscape(options.agent_path_prefix),

@@ -27,9 +27,12 @@ class NodeAttestorRegistryTest : public ::testing::Test {
  protected:
   std::vector<std::string> Types(const config::ServerNodeAttestors& config) {
     std::vector<std::string> types;
-    auto attestors = MakeNodeAttestors(
-        config,
-        {.trust_domain = *spiffe::TrustDomain::Parse("td"), .tokens = tokens_, .executor = executor_, .clock = clock_});
+    auto attestors = MakeNodeAttestors(config, {.trust_domain = *spiffe::TrustDomain::Parse("td"),
+                                                .tokens = tokens_,
+                                                .executor = executor_,
+                                                .remote = executor_,
+                                                .health = health_,
+                                                .clock = clock_});
     if (!attestors.ok()) return {std::string(attestors.status().message())};
     for (const auto& attestor : *attestors) types.emplace_back(attestor->type());
     return types;
@@ -38,6 +41,7 @@ class NodeAttestorRegistryTest : public ::testing::Test {
   testing::TempDir dir_;
   NoTokens tokens_;
   Executor executor_{{.name = "attest", .threads = 1}};
+  telemetry::Health health_;
   fakes::FakeClock clock_;
 };
 
@@ -56,6 +60,22 @@ TEST_F(NodeAttestorRegistryTest, WhatIsNamedIsMadeAndNothingElse) {  // N15
   EXPECT_THAT(Types(config), ElementsAre("x509pop"));
   config.mutable_join_token();
   EXPECT_THAT(Types(config), ElementsAre("join_token", "x509pop"));
+}
+
+TEST_F(NodeAttestorRegistryTest, ClustersAreReachedByTheirKubeconfig) {
+  config::ServerNodeAttestors config;
+  config::ServerK8sCluster& cluster = (*config.mutable_k8s_psat()->mutable_clusters())["prod"];
+  cluster.add_service_account_allow_list("signet:signet-agent");
+  EXPECT_THAT(Types(config), ElementsAre("k8s_psat"));  // the pod's own cluster: looked at when it is asked
+  cluster.set_kube_config_file(dir_.file("none"));
+  EXPECT_THAT(Types(config),
+              ElementsAre(::testing::HasSubstr("node_attestors.k8s_psat.clusters.prod.kube_config_file")));
+  SIGNET_ASSERT_OK(fs::WriteFileAtomically(
+      dir_.file("config"),
+      "{current-context: x, contexts: [{name: x, context: {cluster: c, user: u}}], clusters: [{name: c, cluster: "
+      "{server: \"https://k\", certificate-authority-data: cGVt}}], users: [{name: u, user: {token: t}}]}"));
+  cluster.set_kube_config_file(dir_.file("config"));
+  EXPECT_THAT(Types(config), ElementsAre("k8s_psat"));
 }
 
 TEST_F(NodeAttestorRegistryTest, ErrorsNameTheKey) {

@@ -168,7 +168,8 @@ TEST_F(X509PopTest, TheConfigurationIsChecked) {
   auto options = Options();
   options.agent_path_prefix = "nodes/rack-1";
   EXPECT_THAT(X509Pop::Create(options, clock_), IsOk());
-  for (const char* prefix : {"", "a//b", "../x", "a b", "join_token", "join_token/x", "/a"}) {
+  for (const char* prefix :
+       {"", "a//b", "../x", "a b", "join_token", "join_token/x", "k8s_psat", "k8s_psat/prod", "/a"}) {
     options.agent_path_prefix = prefix;
     EXPECT_THAT(X509Pop::Create(options, clock_),
                 StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("agent_path_prefix")))
