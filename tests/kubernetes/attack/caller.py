@@ -2,6 +2,7 @@
 socket that another process connected, with a number that another process had. Prints one JSON object.
 
   caller.py SOCKET call CGROUP...                  from these cgroups
+  caller.py SOCKET crowd COUNT CGROUP...           COUNT processes at once, half of which are killed soon
   caller.py SOCKET reuse AGENT ATTACKER VICTIM     a process in ATTACKER connects and dies, one in VICTIM gets its number,
                                                    then the call is made; AGENT: a process to stop meanwhile, or 0
   caller.py SOCKET race ROUNDS ATTACKER VICTIM     processes with one number, in turn in ATTACKER and VICTIM, each of which
@@ -15,6 +16,7 @@ import pathlib
 import signal
 import socket
 import sys
+import time
 
 import workload_api
 
@@ -43,10 +45,11 @@ def join(cgroups):
 
 
 def call(connection):
+    started = time.monotonic()
     try:
-        return {"ids": workload_api.fetch(connection)}
+        return {"ids": workload_api.fetch(connection), "seconds": time.monotonic() - started}
     except workload_api.Refused as why:
-        return {"ids": [], "refused": str(why)}
+        return {"ids": [], "refused": str(why), "seconds": time.monotonic() - started}
 
 
 def connected(path):
@@ -57,6 +60,29 @@ def connected(path):
 
 def end(code=0):
     os._exit(code)  # a child: nothing of the parent's is flushed or closed twice
+
+
+def crowd(path, count, cgroups):
+    """Every ID that one of them was given. The cgroups may vanish with all in them: the kubelet removes what it does not know."""
+    result, write = os.pipe()
+    children = []
+    for _ in range(count):
+        children.append(os.fork())
+        if children[-1] == 0:
+            try:
+                join(cgroups)
+                os.write(write, b"".join(b"%s\n" % i.encode() for i in ["called", *call(connected(path))["ids"]]))
+            finally:
+                end()
+    os.close(write)
+    time.sleep(0.5)
+    for child in children[::2]:
+        os.kill(child, signal.SIGKILL)
+    for child in children:
+        os.waitpid(child, 0)
+    with os.fdopen(result) as source:
+        lines = source.read().split()
+    return {"ids": sorted({line for line in lines if line != "called"}), "answered": lines.count("called")}
 
 
 def reuse(path, agent, attacker, victim):
@@ -116,6 +142,8 @@ def main():
     if verb == "call":
         join(words)
         print(json.dumps(call(connected(path))))
+    elif verb == "crowd":
+        print(json.dumps(crowd(path, int(words[0]), words[1:])))
     elif verb == "reuse":
         print(json.dumps(reuse(path, int(words[0]), words[1].split(","), words[2].split(","))))
     elif verb == "race":
