@@ -19,7 +19,7 @@ from harness.process import run as run_program
 from harness.process import wait_until
 from harness.results import Failure, require
 
-from cluster import images
+from cluster import images, toolchain
 from cluster.signet import SOCKET, SOCKET_MOUNT, SOCKET_VOLUME
 
 CALLER = pathlib.Path(__file__).resolve().parent.parent / "attack" / "caller.py"
@@ -64,11 +64,11 @@ class Attack:
         wait_until("the victim's SVIDs", lambda: self.call(cgroups_of(self.pid(self.victim)))["ids"] == self.theirs)
         wait_until("the attackers' SVID", lambda: self.call(cgroups_of(self.pid(self.attacker)))["ids"] == [self.mine])
 
-    def start(self, name, account, security=None, command=("sleep", "100000"), volumes=(), mounts=()):
+    def start(self, name, account, security=None, command=("sleep", "100000"), volumes=(), mounts=(), image=images.WORKLOAD, labels=None):
         """A pod that sleeps, sees the host's cgroups and the Workload API."""
-        self.node.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": NAMESPACE, "labels": {"app": name}}, "spec": {
+        self.node.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": NAMESPACE, "labels": {"app": name, **(labels or {})}}, "spec": {
             "serviceAccountName": account, "terminationGracePeriodSeconds": 0, "automountServiceAccountToken": False,
-            "containers": [{"name": name, "image": images.WORKLOAD, "imagePullPolicy": "Never", "command": list(command),
+            "containers": [{"name": name, "image": image, "imagePullPolicy": "Never", "command": list(command),
                             "securityContext": security or {},
                             "volumeMounts": [SOCKET_MOUNT, {"name": "cgroup", "mountPath": HOST_CGROUPS, "readOnly": True}, *mounts]}],
             "volumes": [SOCKET_VOLUME, {"name": "cgroup", "hostPath": {"path": str(CGROUPS), "type": "Directory"}}, *volumes]}})
@@ -301,6 +301,23 @@ def pods_that_die_during_attestation(attack):
             expect(given - {own, attack.mine}, set(), f"{name}, life {turn}")
 
 
+def image_tags_that_lie(attack):
+    """W7; SPIRE's #4276. Two tags of one image: the kubelet reports either. The digest counts, a tag only where the pod asked for it too."""
+    repository, digest = toolchain.IMAGE.rpartition(":")[0], (toolchain.image().parent / "digest").read_text().strip()
+    attack.node.ctr("images", "tag", toolchain.IMAGE, f"{repository}@{digest}")  # as an image that was pulled has it
+    create = attack.signet.create_entry
+    by_digest = create("tagged/digest", "k8s:pod-label:tagged:yes", f"k8s:container-image:{repository}@{digest}")
+    by_tag = {tag: create(f"tagged/{tag.rpartition(':')[2]}", f"k8s:container-image:{tag}") for tag in (toolchain.IMAGE, toolchain.SAME_IMAGE)}
+    lied = 0
+    for number, tag in enumerate(by_tag):
+        pod = attack.start(f"tagged{number}", "attacker", None, ("signet", "svid", "watch"), image=tag, labels={"tagged": "yes"})
+        reported = pod["status"]["containerStatuses"][0]["image"]
+        lied += reported != tag
+        ids = wait_until("an SVID by digest", lambda p=pod: by_digest in (found := attack.call(cgroups_of(attack.pid(p)))["ids"]) and found)
+        expect(ids, sorted([attack.mine, by_digest, *([by_tag[tag]] if reported == tag else [])]), f"asked for {tag}, reported as {reported}")
+    require(lied == 1, f"of two tags with one digest the kubelet reported {lied} otherwise, and one was to be seen")
+
+
 def the_agent_lives(attack):
     """None of it ended the agent."""
     status = attack.signet.agent_pod()["status"]["containerStatuses"][0]
@@ -320,4 +337,4 @@ def quote(text):
 
 CHECKS = {check.__name__: check for check in (
     own_user_and_mount_namespace, nested_from_inside, nested_names, names_outside_of_the_kubelets_part, conflicting_cgroups, pid_reuse,
-    pid_reuse_in_turn, pod_that_nobody_knows, pods_that_die_during_attestation, the_agent_lives)}
+    pid_reuse_in_turn, pod_that_nobody_knows, pods_that_die_during_attestation, image_tags_that_lie, the_agent_lives)}
