@@ -117,6 +117,7 @@ void AddSvidCommands(CLI::App& app, Context& context) {
   CLI::App& noun = *app.add_subcommand("svid", "identities: those of this process, and minted ones");
   noun.require_subcommand(1);
   AddWorkloadCommands(noun, context);
+  AddMtlsCommands(noun, context);
   auto flags = std::make_shared<MintFlags>();
 
   CLI::App& x509 =

@@ -12,6 +12,7 @@
 namespace signet::cli {
 
 void AddWorkloadCommands(CLI::App& svid, Context& context);
+void AddMtlsCommands(CLI::App& svid, Context& context);  // serve, call
 
 // What `signet doctor` wants to know: an error when nobody listens, else the refusal or the SVIDs with their ends.
 struct WorkloadProbe {
