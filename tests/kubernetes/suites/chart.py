@@ -22,7 +22,7 @@ ALL = {
         "extraConfig": {"svid": {"jwt_ttl": "1m"}, "key_manager": {"memory": {}}},
         "priorityClassName": "system-cluster-critical",
     },
-    "agent": {"workloadAttestors": {"unix": {"enabled": True, "discoverPath": True}}, "tokenService": {"enabled": True}},
+    "agent": {"workloadAttestors": {"unix": {"discoverPath": True}, "k8s": {"source": "kubelet"}}, "tokenService": {"enabled": True}, "oldKernel": True},
     "networkPolicy": {"apiServer": {"cidrs": ["10.0.0.1/32"]}, "metricsFrom": [{"namespaceSelector": {}}],
                       "serverFrom": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]},
     "telemetry": {"prometheus": {"dashboard": {"enabled": True}}},

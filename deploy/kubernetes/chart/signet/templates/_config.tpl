@@ -56,12 +56,11 @@
 {{- $attestors := dict -}}
 {{- if $v.workloadAttestors.k8s.enabled -}}
 {{- $k8s := dict "node_name_env" "MY_NODE_NAME" -}}
+{{- if eq $v.workloadAttestors.k8s.source "kubelet" }}{{- $_ := set $k8s "kubelet" dict }}{{- end }}
 {{- if $v.workloadAttestors.k8s.disableContainerSelectors }}{{- $_ := set $k8s "disable_container_selectors" true }}{{- end }}
 {{- $_ := set $attestors "k8s" $k8s -}}
 {{- end -}}
-{{- if $v.workloadAttestors.unix.enabled -}}
-{{- $_ := set $attestors "unix" (dict "discover_path" $v.workloadAttestors.unix.discoverPath) -}}
-{{- end -}}
+{{- if $v.workloadAttestors.unix.discoverPath }}{{- $_ := set $attestors "unix" (dict "discover_path" true) }}{{- end }}
 {{- $config := dict
   "trust_domain" .Values.trustDomain
   "data_dir" "/var/lib/signet/agent"
