@@ -1,5 +1,6 @@
 #include "agent/bootstrap.h"
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "common/fs/atomic_file.h"
 #include "common/log/log.h"
@@ -10,6 +11,8 @@ namespace signet::agent {
 namespace {
 
 constexpr size_t kMaxBundleBytes = 4 << 20;
+constexpr absl::string_view kWait =
+    "; if the server publishes it (bundle_publishers), it comes by itself: see whether the server says that it cannot";
 constexpr absl::Duration kFetchTimeout = absl::Seconds(20);
 
 absl::StatusOr<spiffe::Bundle> Usable(absl::StatusOr<spiffe::Bundle> bundle, absl::string_view where) {
@@ -27,9 +30,12 @@ absl::StatusOr<spiffe::Bundle> FirstTrust(const TrustSource& source, const spiff
     absl::StatusOr<std::string> text = fs::ReadFile(source.path, kMaxBundleBytes);
     if (absl::IsNotFound(text.status())) {
       return absl::FailedPreconditionError(absl::StrCat(
-          text.status().message(), "; write the server's bundle there (`signet bundle show --format pem`)"));
+          text.status().message(), "; write the server's bundle there (`signet bundle show --format pem`)", kWait));
     }
     SIGNET_RETURN_IF_ERROR(text.status());
+    if (absl::StripAsciiWhitespace(*text).empty()) {
+      return absl::FailedPreconditionError(absl::StrCat(source.path, ": is empty", kWait));
+    }
     return Usable(spiffe::Bundle::ParsePemOrJson(trust_domain, *text), source.path);
   }
   if (!source.url.empty()) {

@@ -187,6 +187,7 @@ absl::StatusOr<ServerOptions> OptionsFromConfig(const config::Server& c) {
       .datastore = c.datastore(),
       .key_manager = c.key_manager(),
       .node_attestors = c.node_attestors(),
+      .bundle_publishers = c.bundle_publishers(),
       .config = c,
       .warnings = {}};
   if (o.data_dir.front() != '/') errors.Add("data_dir", "must be an absolute path");
@@ -282,6 +283,17 @@ absl::StatusOr<ServerOptions> OptionsFromConfig(const config::Server& c) {
   }
   if (!o.node_attestors.has_join_token() && !o.node_attestors.has_x509_pop() && !o.node_attestors.has_k8s_psat()) {
     errors.Add("node_attestors", "is there but empty: no agent could attest; name one, or leave the key out");
+  }
+
+  if (c.bundle_publishers().has_k8s_configmap()) {
+    auto& clusters = *o.bundle_publishers.mutable_k8s_configmap()->mutable_clusters();
+    if (clusters.empty()) {
+      errors.Add("bundle_publishers.k8s_configmap.clusters",
+                 "is required: name a cluster; `NAME: {}` is this pod's own");
+    }
+    for (auto& [_, cluster] : clusters) {
+      cluster.set_kube_config_file(config::ResolvePath(o.data_dir, cluster.kube_config_file()));
+    }
   }
 
   if (!errors.empty()) return errors.ToStatus();

@@ -49,6 +49,7 @@ struct ServerOptions {
   config::Datastore datastore;
   config::KeyManager key_manager;
   config::ServerNodeAttestors node_attestors;
+  config::BundlePublishers bundle_publishers;
 
   config::Server config;              // as it was given: what a reload compares
   std::vector<std::string> warnings;  // legal, but probably not meant

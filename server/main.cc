@@ -77,6 +77,10 @@ absl::Status CheckFiles(const ServerOptions& options) {
   for (const auto& [name, cluster] : options.node_attestors.k8s_psat().clusters()) {
     CheckKubeConfig(absl::StrCat("node_attestors.k8s_psat.clusters.", name), cluster.kube_config_file(), errors);
   }
+  for (const auto& [name, cluster] : options.bundle_publishers.k8s_configmap().clusters()) {
+    CheckKubeConfig(absl::StrCat("bundle_publishers.k8s_configmap.clusters.", name), cluster.kube_config_file(),
+                    errors);
+  }
   return errors.ToStatus();
 }
 

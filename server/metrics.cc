@@ -8,9 +8,13 @@ Metrics::Metrics(telemetry::Metrics& registry)
       agents_attested(registry.AddCounter("agents_attested_total", "Attestations that succeeded")),
       attestations_refused(registry.AddCounter("attestations_refused_total", "Attestations that were refused")),
       calls_refused(registry.AddCounter("calls_refused_total", "Calls the authorisation table refused")),
+      bundles_published(registry.AddCounter("bundles_published_total", "Bundles published, of all publishers")),
+      bundle_publications_failed(
+          registry.AddCounter("bundle_publications_failed_total", "Tries to publish the bundle that failed")),
       tokens_client_credentials(
           registry.AddCounter("tokens_issued_total", "Access tokens issued", {{"grant", "client_credentials"}})),
-      tokens_exchange(registry.AddCounter("tokens_issued_total", "Access tokens issued", {{"grant", "token_exchange"}})),
+      tokens_exchange(
+          registry.AddCounter("tokens_issued_total", "Access tokens issued", {{"grant", "token_exchange"}})),
       tokens_refresh(registry.AddCounter("tokens_issued_total", "Access tokens issued", {{"grant", "refresh_token"}})),
       token_requests_refused(
           registry.AddCounter("token_requests_refused_total", "Token requests of known clients that were refused")),

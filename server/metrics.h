@@ -10,6 +10,7 @@ struct Metrics {
 
   telemetry::Counter x509_svids_issued, jwt_svids_issued, agents_attested, attestations_refused;
   telemetry::Counter calls_refused;  // by the authoriser
+  telemetry::Counter bundles_published, bundle_publications_failed;
   // Token service.
   telemetry::Counter tokens_client_credentials, tokens_exchange, tokens_refresh;  // issued, by grant type
   telemetry::Counter token_requests_refused, token_clients_refused;               // the latter: invalid_client

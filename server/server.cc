@@ -36,6 +36,8 @@
 #include "server/api/logger_service.h"
 #include "server/api/svid_service.h"
 #include "server/api/trust_domain_service.h"
+#include "server/bundlepublisher/bundle_publication.h"
+#include "server/bundlepublisher/registry.h"
 #include "server/ca/authority_rotator.h"
 #include "server/datastore/sqlite_data_store.h"
 #include "server/metrics.h"
@@ -61,7 +63,7 @@ constexpr int kKeepAliveMs = 2 * 60 * 1000, kKeepAliveTimeoutMs = 20 * 1000, kMi
 // its stream, SPIRE's polls every 5 s), and no connection may pile up calls.
 constexpr int kHandshakeMs = 30 * 1000, kMaxIdleMs = 10 * 60 * 1000, kMaxCallsAConnection = 1000;
 
-constexpr absl::string_view kReloadable[] = {"log", "node_attestors", "admin_ids"};
+constexpr absl::string_view kReloadable[] = {"log", "node_attestors", "admin_ids", "bundle_publishers"};
 
 // Which set of authorities is this server's: made once, kept beside the database.
 absl::StatusOr<std::string> ServerId(const std::string& data_dir) {
@@ -103,6 +105,7 @@ struct Server::Parts {
   absl::Status Reload(const ServerOptions& wanted);
   NodeAttestorDeps attestor_deps() { return {options.policy.trust_domain, *store, *attesting, *asking, health, clock}; }
   net::HttpResponse AnswerHttp(absl::string_view path);
+  void PublishTo(BundlePublishers publishers);
   void CheckStore();
   void Drain();
 
@@ -141,6 +144,7 @@ struct Server::Parts {
   std::unique_ptr<net::HttpServer> http;
 
   // Work beside the calls.
+  std::unique_ptr<BundlePublication> publication;
   std::unique_ptr<Pruner> pruner;
   std::unique_ptr<Worker> store_check;
 
@@ -150,9 +154,11 @@ struct Server::Parts {
 };
 
 absl::Status Server::Parts::Build() {
+  SIGNET_ASSIGN_OR_RETURN(BundlePublishers publishers, MakeBundlePublishers(options.bundle_publishers));
   SIGNET_RETURN_IF_ERROR(BuildState());
   SIGNET_RETURN_IF_ERROR(BuildApi());
   SIGNET_RETURN_IF_ERROR(Listen());
+  PublishTo(std::move(publishers));
   pruner = std::make_unique<Pruner>(options.prune_agents_expired_for, *store, *store, *store, *store, *store, clock);
   store_check = std::make_unique<Worker>("store-check", clock, [this] {
     CheckStore();
@@ -294,14 +300,22 @@ absl::Status Server::Parts::Listen() {
 absl::Status Server::Parts::Reload(const ServerOptions& wanted) {
   // First all that can fail. Certificates from files are read here, beside the attestors' roots.
   SIGNET_ASSIGN_OR_RETURN(NodeAttestors made, MakeNodeAttestors(wanted.node_attestors, attestor_deps()));
+  SIGNET_ASSIGN_OR_RETURN(BundlePublishers publishers, MakeBundlePublishers(wanted.bundle_publishers));
   if (token != nullptr) SIGNET_RETURN_IF_ERROR(token->ReloadCertificate(), "token_service.certificate");
   // From here on nothing fails, and `kReloadable` says whose settings are taken up.
   log::Configure(wanted.log_level, wanted.log_format);
   attestors.Set(std::move(made));
   authorizer->SetAdminIds(wanted.admin_ids);
+  PublishTo(std::move(publishers));
   config::LogReloaded(options.config, reloaded, wanted.config, kReloadable);
   reloaded = wanted.config;
   return absl::OkStatus();
+}
+
+void Server::Parts::PublishTo(BundlePublishers publishers) {
+  publication.reset();  // the old one says no more of its health once the new one speaks
+  publication = std::make_unique<BundlePublication>(options.policy.trust_domain, *index, std::move(publishers), health,
+                                                    metrics, clock);
 }
 
 net::HttpResponse Server::Parts::AnswerHttp(absl::string_view path) {
@@ -379,6 +393,7 @@ void Server::Shutdown(absl::Duration grace) {
   }
   if (p.token != nullptr) p.token->Stop();
   p.store_check.reset();
+  p.publication.reset();
   p.pruner.reset();
   p.Drain();
 }

@@ -34,8 +34,9 @@ class Server {
   ~Server();
 
   const Addresses& addresses() const;
-  // SIGHUP: takes up what can change while it runs (log, node_attestors, admin_ids, and the files they name) and names
-  // in the log what cannot. kInvalidArgument, "key: problem" a line each: nothing has changed. Blocks on files.
+  // SIGHUP: takes up what can change while it runs (log, node_attestors, admin_ids, bundle_publishers, and the files
+  // they name) and names in the log what cannot. kInvalidArgument, "key: problem" a line each: nothing has changed.
+  // Blocks on files.
   absl::Status Reload(const ServerOptions& wanted);
   // Unready, streams told to reconnect elsewhere, calls given `grace` to end, then nothing listens. Idempotent.
   void Shutdown(absl::Duration grace = absl::Seconds(10));

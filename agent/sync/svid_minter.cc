@@ -15,6 +15,7 @@ namespace {
 constexpr crypto::KeyType kKeyType = crypto::KeyType::kEcP256;
 constexpr size_t kBatch = 200;  // CSRs a call; SPIRE's servers take 500
 // After the server has refused to sign for an entry, or signed what is no better than what is held.
+constexpr absl::Duration kTellAgain = absl::Minutes(1);
 constexpr absl::Duration kPutOff = absl::Seconds(30);
 
 // A refusal that trying again does not mend.
@@ -113,7 +114,9 @@ absl::Duration SvidMinter::KeepIdentity(Instant now) {
 
 absl::Status SvidMinter::RefreshIdentity() {
   if (deps_.cache.OwnBundle() == nullptr) {
-    SIGNET_ASSIGN_OR_RETURN(spiffe::Bundle bundle, deps_.first_trust(), "first trust");
+    absl::StatusOr<spiffe::Bundle> trust = deps_.first_trust();
+    if (!trust.ok()) TellThatTrustIsMissing(trust.status());
+    SIGNET_ASSIGN_OR_RETURN(spiffe::Bundle bundle, std::move(trust), "first trust");
     SIGNET_RETURN_IF_ERROR(deps_.identity.SetBundle(bundle));
     MemorySvidCache::Change change;
     change.bundles.push_back(std::move(bundle));
@@ -136,6 +139,14 @@ absl::Status SvidMinter::RefreshIdentity() {
   deps_.client.Reconnect();
   deps_.on_identity();
   return absl::OkStatus();
+}
+
+// What the agent waits for may take long to come: its log says so again and again, not once.
+void SvidMinter::TellThatTrustIsMissing(const absl::Status& why) {
+  const absl::Duration now = deps_.clock.Steady();
+  if (now < trust_missing_told_ + kTellAgain) return;
+  trust_missing_told_ = now;
+  SIGNET_LOG(warn, "no trust bundle yet; nothing is served until there is one", {{"error", why.message()}});
 }
 
 absl::Status SvidMinter::Attest(NodeAttestor* attestor) {

@@ -50,6 +50,7 @@ class SvidMinter {
  private:
   absl::Duration KeepIdentity(Instant now);  // how long it is good
   absl::Status RefreshIdentity();
+  void TellThatTrustIsMissing(const absl::Status& why);
   absl::Status Attest(NodeAttestor* attestor);
   absl::Status Renew();
   void Adopt(spiffe::X509Svid svid, bool reattestable);
@@ -67,6 +68,7 @@ class SvidMinter {
   Backoff mint_backoff_{absl::Milliseconds(500), absl::Seconds(30)};
   Backoff identity_backoff_{absl::Milliseconds(500), absl::Seconds(30)};
   // All in steady time.
+  absl::Duration trust_missing_told_ = -absl::InfiniteDuration();
   absl::Duration mint_not_before_ = absl::ZeroDuration(), identity_not_before_ = absl::ZeroDuration();
   absl::Duration no_better_before_ = absl::ZeroDuration();    // an SVID of now would be no better than the one held
   absl::flat_hash_map<std::string, absl::Duration> put_off_;  // entries the server would not, or not well, sign for

@@ -23,8 +23,13 @@ absl::StatusOr<std::unique_ptr<K8sPsat>> MakeK8sPsat(const config::ServerK8sPsat
   K8sPsat::Options options{.trust_domain = deps.trust_domain, .clusters = {}};
   for (const auto& [name, c] : config.clusters()) {
     K8sPsat::Cluster cluster{.name = name, .api = nullptr, .use_pod_uid_for_agent_id = c.use_pod_uid_for_agent_id()};
-    SIGNET_ASSIGN_OR_RETURN(cluster.api, kubernetes::ApiClient::Create({.kube_config_file = c.kube_config_file()}),
-                            absl::StrCat("node_attestors.k8s_psat.clusters.", name, ".kube_config_file"));
+    absl::StatusOr<std::unique_ptr<kubernetes::ApiClient>> api =
+        kubernetes::ApiClient::Create({.kube_config_file = c.kube_config_file()});
+    if (!api.ok()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("node_attestors.k8s_psat.clusters.", name, ".kube_config_file: ", api.status().message()));
+    }
+    cluster.api = *std::move(api);
     cluster.service_account_allow_list.assign(c.service_account_allow_list().begin(),
                                               c.service_account_allow_list().end());
     if (!c.audience().empty()) cluster.audiences.assign(c.audience().begin(), c.audience().end());

@@ -43,7 +43,7 @@ AGENT_EXCEPTIONS = {"host namespaces", "restricted volume types", "unrestricted 
 PODS, NODES = ("", "pods", None), ("", "nodes", None)
 # (account, namespace or None for the whole cluster, (group, resource, name), verbs): all that each may do with what matters.
 RIGHTS = [
-    ("signet-server", "signet", ("", "configmaps", "signet-bundle"), {"get", "patch"}),
+    ("signet-server", "signet", ("", "configmaps", "signet-bundle"), {"patch"}),
     ("signet-server", "signet", ("", "configmaps", None), set()),
     ("signet-server", "signet", PODS, {"get"}),
     ("signet-server", "default", PODS, set()),
