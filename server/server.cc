@@ -193,7 +193,7 @@ absl::Status Server::Parts::BuildState() {
     SIGNET_ASSIGN_OR_RETURN(
         token, TokenServer::Create(*options.token_service,
                                    {server_id, options.data_dir, options.policy, *store, *index, *token_registry,
-                                    *applier, *keys, rotator->authorities(), *svid, health, clock, metrics}));
+                                    *applier, *keys, *rotator, *svid, health, clock, metrics}));
   }
   attesting = std::make_unique<Executor>(Executor::Options{"attest", 2, 1024});
   asking = std::make_unique<Executor>(Executor::Options{"attest-remote", kRemoteThreads, 1024});

@@ -109,6 +109,10 @@ enum Grant : uint8_t {
   METHOD(kTokenRevoke, "/signet.server.token.v1.Administration/Revoke", kLocal | kOwnAdmin) \
   METHOD(kTokenReinstate, "/signet.server.token.v1.Administration/Reinstate", kLocal | kOwnAdmin) \
   METHOD(kTokenListRevocations, "/signet.server.token.v1.Administration/ListRevocations", kLocal | kOwnAdmin) \
+  METHOD(kTokenListSigningKeys, "/signet.server.token.v1.Administration/ListSigningKeys", kLocal | kOwnAdmin) \
+  METHOD(kTokenPrepareSigningKey, "/signet.server.token.v1.Administration/PrepareSigningKey", kLocal | kOwnAdmin) \
+  METHOD(kTokenActivateSigningKey, "/signet.server.token.v1.Administration/ActivateSigningKey", kLocal | kOwnAdmin) \
+  METHOD(kTokenRotateSigningKey, "/signet.server.token.v1.Administration/RotateSigningKey", kLocal | kOwnAdmin) \
   METHOD(kTokenGetChain, "/signet.server.token.v1.Administration/GetChain", kLocal | kOwnAdmin) \
   METHOD(kTokenListAudit, "/signet.server.token.v1.Administration/ListAudit", kLocal | kOwnAdmin) \
   METHOD(kTokenVerifyAudit, "/signet.server.token.v1.Administration/VerifyAudit", kLocal | kOwnAdmin) \

@@ -115,6 +115,9 @@ class SlotRotator final : public AuthorityRotator {
     MutexLock lock(mutex_);
     return StepLocked();
   }
+  absl::StatusOr<std::vector<Key>> ListTokenKeys() override;
+  absl::StatusOr<Key> PrepareTokenKey() override;
+  absl::StatusOr<Key> ActivateTokenKey(const std::string& kid) override;
 
  private:
   struct Loss {
@@ -172,7 +175,7 @@ class SlotRotator final : public AuthorityRotator {
   telemetry::Health& health_;
   Clock& clock_;
 
-  Mutex mutex_;  // held through a whole step; nobody but Step() takes it
+  Mutex mutex_;  // held through a whole step, or a change by hand
   Journal journal_ ABSL_GUARDED_BY(mutex_);
   bool unsaved_ ABSL_GUARDED_BY(mutex_) = false;  // the store lacks an activation or a prune
   // Made, but not known to be journalled: the next try publishes the same one again instead of another.
@@ -313,6 +316,51 @@ absl::Status SlotRotator::StepLocked() {
   if (settled) status.Update(PruneBundle(now));
   ReportHealth(status, now);
   return status;
+}
+
+// --- by hand
+// ---------------------------------------------------------------------------------------------------------------
+
+absl::StatusOr<std::vector<TokenKeys::Key>> SlotRotator::ListTokenKeys() {
+  if (!options_.token_key_type.has_value()) return absl::UnimplementedError("the token service is off");
+  MutexLock lock(mutex_);
+  std::vector<Key> keys;
+  for (const JwtAuthoritySlot& slot : journal_.token) {
+    if (slot.slot.state != SlotState::kEmpty) keys.push_back({slot.key_id, slot.slot});
+  }
+  return keys;
+}
+
+absl::StatusOr<TokenKeys::Key> SlotRotator::PrepareTokenKey() {
+  if (!options_.token_key_type.has_value()) return absl::UnimplementedError("the token service is off");
+  MutexLock lock(mutex_);
+  const size_t other = journal_.token[0].slot.state == SlotState::kActive ? 1 : 0;
+  const absl::Status prepared = Prepare<TokenKind>(other, pending_token_, clock_.Now());
+  if (!prepared.ok()) return absl::UnavailableError(absl::StrCat("preparing a token key: ", prepared.message()));
+  return Key{journal_.token[other].key_id, journal_.token[other].slot};
+}
+
+absl::StatusOr<TokenKeys::Key> SlotRotator::ActivateTokenKey(const std::string& kid) {
+  if (!options_.token_key_type.has_value()) return absl::UnimplementedError("the token service is off");
+  MutexLock lock(mutex_);
+  const auto& slots = journal_.token;
+  const auto found = std::find_if(slots.begin(), slots.end(), [&](const JwtAuthoritySlot& slot) {
+    return slot.slot.state != SlotState::kEmpty && slot.key_id == kid;
+  });
+  if (found == slots.end()) return absl::NotFoundError(absl::StrCat("there is no token key \"", kid, "\""));
+  if (found->slot.state != SlotState::kPrepared) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("token key ", kid, " is ", SlotStateName(found->slot.state), ", not prepared: prepare one first"));
+  }
+  const auto slot = static_cast<size_t>(found - slots.begin());
+  SIGNET_RETURN_IF_ERROR(Activate<TokenKind>(slot, clock_.Now()));
+  if (slots[slot].slot.state != SlotState::kActive)
+    return absl::UnavailableError("its private key is lost: prepare again");
+  // It signs by now. Should the journal not take it, the next step writes it.
+  const absl::Status saved = SaveJournal(journal_, {});
+  if (!saved.ok()) return absl::UnavailableError(absl::StrCat("active, but not on disk yet: ", saved.message()));
+  unsaved_ = false;
+  return Key{kid, slots[slot].slot};
 }
 
 template <typename Kind>

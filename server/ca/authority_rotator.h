@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "common/concurrency/latest_value.h"
@@ -17,11 +18,30 @@
 #include "common/telemetry/health.h"
 #include "common/time/clock.h"
 #include "server/ca/certificate_authority.h"
+#include "server/ca/rotation.h"
 #include "server/datastore/data_store.h"
 
 namespace signet::server {
 
-class AuthorityRotator {
+// The keys that sign access tokens, and their rotation by hand: what the clock does, earlier. After the active key was
+// revoked (oauth::EntityKind::kSigningKey) nothing is issued until another one is active.
+// Errors: kUnavailable the key or the journal could not be written; kUnimplemented the token service is off.
+class TokenKeys {
+ public:
+  struct Key {
+    std::string kid;
+    Slot slot;
+  };
+  virtual ~TokenKeys() = default;
+  virtual absl::StatusOr<std::vector<Key>> ListTokenKeys() = 0;
+  // A fresh key in the slot that is not active, journalled and in /jwks, signing nothing yet. What stood in that slot
+  // goes: the tokens of a key that was active before end with it.
+  virtual absl::StatusOr<Key> PrepareTokenKey() = 0;
+  // kNotFound: no such key; kFailedPrecondition: it is not the prepared one.
+  virtual absl::StatusOr<Key> ActivateTokenKey(const std::string& kid) = 0;
+};
+
+class AuthorityRotator : public TokenKeys {
  public:
   struct Options {
     std::string server_id;  // this server's own set of authorities; random, kept in data_dir

@@ -21,7 +21,7 @@ std::string Short(const std::string& text) {
 // What the call was about, by the field that holds a key.
 std::string TargetOf(const Message& request) {
   const google::protobuf::Descriptor& type = *request.GetDescriptor();
-  for (const char* name : {"spiffe_id", "url", "uri", "id", "entity", "grant", "identity"}) {
+  for (const char* name : {"spiffe_id", "url", "uri", "id", "kid", "entity", "grant", "identity"}) {
     const google::protobuf::FieldDescriptor* field = type.FindFieldByName(name);
     if (field == nullptr || field->type() != google::protobuf::FieldDescriptor::TYPE_STRING) continue;
     std::string text = request.GetReflection()->GetString(request, field);

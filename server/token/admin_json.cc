@@ -99,8 +99,8 @@ struct Target {
 absl::StatusOr<Target> ReadTarget(absl::string_view path) {
   Target target;
   if (!absl::ConsumePrefix(&path, kPrefix)) return absl::NotFoundError("no such path");
-  constexpr absl::string_view kVerbs[] = {":activate", ":resume", ":suspend",   ":retire",
-                                          ":revoke",   ":close",  ":reinstate", ":verify"};
+  constexpr absl::string_view kVerbs[] = {":activate", ":resume",    ":suspend", ":retire", ":revoke",
+                                          ":close",    ":reinstate", ":verify",  ":rotate"};
   for (const absl::string_view verb : kVerbs) {
     if (absl::ConsumeSuffix(&path, verb)) {
       target.verb = std::string(verb.substr(1));
@@ -242,6 +242,10 @@ constexpr Route kRoutes[] = {
     {"revocations", "GET", "", false, "ListRevocations", nullptr, false},
     {"revocations", "POST", "", false, "Revoke", nullptr, true},
     {"revocations", "POST", "reinstate", false, "Reinstate", nullptr, true},
+    {"signing-keys", "GET", "", false, "ListSigningKeys", nullptr, false},
+    {"signing-keys", "POST", "", false, "PrepareSigningKey", nullptr, true},
+    {"signing-keys", "POST", "activate", true, "ActivateSigningKey", "id", true},
+    {"signing-keys", "POST", "rotate", false, "RotateSigningKey", nullptr, true},
     {"chains", "GET", "", true, "GetChain", "id", false},
     {"audit", "GET", "", false, "ListAudit", nullptr, false},
     {"audit", "POST", "verify", false, "VerifyAudit", nullptr, true},

@@ -255,6 +255,14 @@ void ToWire(const oauth::Revocation& record, token::v1::Revocation& out) {
   out.set_reinstated(record.reinstated);
 }
 
+void ToWire(const TokenKeys::Key& key, bool revoked, token::v1::SigningKey& out) {
+  out.set_kid(key.kid);
+  out.set_state(std::string(SlotStateName(key.slot.state)));
+  out.set_not_before(TimeText(key.slot.not_before));
+  out.set_not_after(TimeText(key.slot.not_after));
+  out.set_revoked(revoked);
+}
+
 void ToWire(const Alert& alert, token::v1::Alert& out) {
   out.set_id(alert.id);
   out.set_kind(alert.kind);

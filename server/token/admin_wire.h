@@ -11,6 +11,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "common/oauth/receipt.h"
+#include "server/ca/authority_rotator.h"
 #include "server/datastore/records.h"
 #include "server/datastore/token_records.h"
 #include "server/token/alerts.h"
@@ -25,6 +26,7 @@ void ToWire(const GrantRecord& record, token::v1::Grant& out);
 void ToWire(const TaskRecord& record, token::v1::Task& out);
 void ToWire(const UserRightsRecord& record, token::v1::UserRights& out);
 void ToWire(const oauth::Revocation& record, token::v1::Revocation& out);
+void ToWire(const TokenKeys::Key& key, bool revoked, token::v1::SigningKey& out);
 void ToWire(const Alert& alert, token::v1::Alert& out);
 void ToWire(const oauth::Receipt& receipt, google::protobuf::Struct& out);
 void ToWire(const oauth::Atoms& atoms, google::protobuf::RepeatedPtrField<token::v1::Atom>& out);

@@ -73,6 +73,10 @@ class StoreAdministration final : public Administration {
     Write("Revoke", &StoreAdministration::Revoke);
     Write("Reinstate", &StoreAdministration::Reinstate);
     Read("ListRevocations", &StoreAdministration::ListRevocations);
+    Read("ListSigningKeys", &StoreAdministration::ListSigningKeys);
+    Write("PrepareSigningKey", &StoreAdministration::PrepareSigningKey);
+    Write("ActivateSigningKey", &StoreAdministration::ActivateSigningKey);
+    Write("RotateSigningKey", &StoreAdministration::RotateSigningKey);
     Read("GetChain", &StoreAdministration::GetChain);
     Read("ListAudit", &StoreAdministration::ListAudit);
     Read("VerifyAudit", &StoreAdministration::VerifyAudit);
@@ -188,6 +192,11 @@ class StoreAdministration final : public Administration {
   absl::Status Reinstate(const AdminCaller&, const token::v1::RevokeRequest& in, token::v1::Revocation& out);
   absl::Status ListRevocations(const AdminCaller&, const token::v1::ListRequest& in,
                                token::v1::ListRevocationsResponse& out);
+  void ShowKey(const TokenKeys::Key& key, token::v1::SigningKey& out) const;
+  absl::Status ListSigningKeys(const AdminCaller&, const Empty&, token::v1::ListSigningKeysResponse& out);
+  absl::Status PrepareSigningKey(const AdminCaller&, const Empty&, token::v1::SigningKey& out);
+  absl::Status ActivateSigningKey(const AdminCaller&, const token::v1::GetRequest& in, token::v1::SigningKey& out);
+  absl::Status RotateSigningKey(const AdminCaller&, const Empty&, token::v1::SigningKey& out);
   absl::Status GetChain(const AdminCaller&, const token::v1::GetRequest& in, token::v1::Chain& out);
   absl::Status ListAudit(const AdminCaller&, const token::v1::ListAuditRequest& in, token::v1::ListAuditResponse& out);
   absl::Status VerifyAudit(const AdminCaller&, const token::v1::VerifyAuditRequest& in,
@@ -470,6 +479,47 @@ absl::Status StoreAdministration::ListRevocations(const AdminCaller&, const toke
                                                   token::v1::ListRevocationsResponse& out) {
   SIGNET_ASSIGN_OR_RETURN(const PageRequest page, ReadPage(in));
   return ShowPage(d_.store.ListRevocations(page), out.mutable_revocations(), out.mutable_next_page_token());
+}
+
+// --- signing keys
+// -----------------------------------------------------------------------------------------------------
+
+void StoreAdministration::ShowKey(const TokenKeys::Key& key, token::v1::SigningKey& out) const {
+  const auto revocations = d_.registry.revocations();
+  ToWire(key, revocations != nullptr && revocations->Find(EntityKind::kSigningKey, key.kid) != nullptr, out);
+}
+
+absl::Status StoreAdministration::ListSigningKeys(const AdminCaller&, const Empty&,
+                                                  token::v1::ListSigningKeysResponse& out) {
+  SIGNET_ASSIGN_OR_RETURN(const std::vector<TokenKeys::Key> keys, d_.keys.ListTokenKeys());
+  for (const TokenKeys::Key& key : keys) ShowKey(key, *out.add_keys());
+  return absl::OkStatus();
+}
+
+absl::Status StoreAdministration::PrepareSigningKey(const AdminCaller&, const Empty&, token::v1::SigningKey& out) {
+  SIGNET_ASSIGN_OR_RETURN(const TokenKeys::Key key, d_.keys.PrepareTokenKey());
+  ShowKey(key, out);
+  return absl::OkStatus();
+}
+
+absl::Status StoreAdministration::ActivateSigningKey(const AdminCaller&, const token::v1::GetRequest& in,
+                                                     token::v1::SigningKey& out) {
+  if (in.id().empty()) return Missing("id");
+  const auto revocations = d_.registry.revocations();
+  if (revocations == nullptr || revocations->Find(EntityKind::kSigningKey, in.id()) != nullptr) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("token key ", absl::CEscape(in.id()), " is revoked: prepare another"));
+  }
+  SIGNET_ASSIGN_OR_RETURN(const TokenKeys::Key key, d_.keys.ActivateTokenKey(in.id()));
+  ShowKey(key, out);
+  return absl::OkStatus();
+}
+
+absl::Status StoreAdministration::RotateSigningKey(const AdminCaller&, const Empty&, token::v1::SigningKey& out) {
+  SIGNET_ASSIGN_OR_RETURN(const TokenKeys::Key prepared, d_.keys.PrepareTokenKey());
+  SIGNET_ASSIGN_OR_RETURN(const TokenKeys::Key key, d_.keys.ActivateTokenKey(prepared.kid));
+  ShowKey(key, out);
+  return absl::OkStatus();
 }
 
 // --- chains, audit, alerts

@@ -16,6 +16,7 @@
 #include "absl/strings/string_view.h"
 #include "common/spiffe/id.h"
 #include "common/time/clock.h"
+#include "server/ca/authority_rotator.h"
 #include "server/datastore/data_store.h"
 #include "server/token/alerts.h"
 #include "server/token/audit_log.h"
@@ -53,6 +54,7 @@ struct AdministrationDeps {
   AuditLog& audit;
   Alerts& alerts;
   TokenSigner& signer;  // receipt keys, to show chains decoded
+  TokenKeys& keys;
   std::function<void(token::v1::ExplainRequest, Completion<token::v1::ExplainResponse>)> explain;
   Clock& clock;
 };

@@ -130,7 +130,7 @@ struct TokenServer::Parts {
 };
 
 absl::Status TokenServer::Parts::Build() {
-  signer = MakeTokenSigner(d.keys, d.authorities, d.clock);
+  signer = MakeTokenSigner(d.keys, d.rotator.authorities(), d.clock);
   updates = std::make_unique<TokenUpdates>(
       TokenUpdates::Options{.issuer = options.issuer, .introspection_endpoint = urls.introspection}, d.registry,
       *signer, d.clock);
@@ -183,6 +183,7 @@ absl::Status TokenServer::Parts::Build() {
        .audit = *audit,
        .alerts = *alerts,
        .signer = *signer,
+       .keys = d.rotator,
        .explain = [this](token::v1::ExplainRequest request,
                          auto done) { service->Explain(std::move(request), std::move(done)); },
        .clock = d.clock});

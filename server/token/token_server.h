@@ -14,6 +14,7 @@
 #include "common/telemetry/health.h"
 #include "common/time/clock.h"
 #include "server/api/authorizer.h"
+#include "server/ca/authority_rotator.h"
 #include "server/config.h"
 #include "server/datastore/data_store.h"
 #include "server/entries/entry_index.h"
@@ -35,7 +36,7 @@ struct TokenServerDeps {
   TokenRegistry& registry;
   FeedApplier& applier;
   KeyManager& keys;
-  const LatestValue<ActiveAuthorities>& authorities;
+  AuthorityRotator& rotator;
   const ServerSvid& svid;
   telemetry::Health& health;
   Clock& clock;

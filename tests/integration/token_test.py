@@ -142,6 +142,38 @@ class TokenTest(unittest.TestCase):
         fields = dict(grant_type="client_credentials", client_id=ORDERS, resource=RESOURCE, token_binding="x5t")
         return self.curl("/oauth2/token", *[x for name, value in fields.items() for x in ("--data-urlencode", f"{name}={value}")])[0]
 
+    def test_t5_a_revoked_signing_key_is_replaced_by_hand(self):
+        signet = self.system.signet
+        before = self.client_credentials()["access_token"]
+        kid = decode(before.split(".")[0])["kid"]
+        keys = signet("authority", "list", "--kind", "token")["keys"]
+        self.assertEqual([(key["kid"], key["state"]) for key in keys], [(kid, "active")])
+        signet("authority", "revoke", "--kind", "token", kid, "--reason", "stolen")
+        self.assertEqual(self.client_credentials(400)["error"], "invalid_grant")  # nothing is issued
+        after = signet("authority", "rotate", "--kind", "token")
+        self.assertEqual((after["state"], after["revoked"]), ("active", False))
+        token = self.client_credentials()["access_token"]
+        self.assertEqual(decode(token.split(".")[0])["kid"], after["kid"])
+        listed = {key["kid"]: (key["state"], key["revoked"]) for key in signet("authority", "list", "--kind", "token")["keys"]}
+        self.assertEqual(listed, {kid: ("old", True), after["kid"]: ("active", False)})
+        # The agent's front gets a token too, and the key survives a restart.
+        self.test_the_agents_front_needs_no_certificate_at_all()
+        self.system.server.stop()
+        self.system.server.start()
+        wait_for("the same key again", lambda: self.status_of_client_credentials() == 200)
+        token = self.client_credentials()["access_token"]
+        self.assertEqual(decode(token.split(".")[0])["kid"], after["kid"])
+        # Ahead of time: prepared and published, then activated.
+        prepared = signet("authority", "prepare", "--kind", "token")
+        published = json.loads(self.curl("/jwks", certificate=False)[2])["keys"]
+        self.assertIn(prepared["kid"], [key["kid"] for key in published])
+        self.assertEqual(decode(self.client_credentials()["access_token"].split(".")[0])["kid"], after["kid"])
+        signet("authority", "activate", "--kind", "token", prepared["kid"])
+        self.assertEqual(decode(self.client_credentials()["access_token"].split(".")[0])["kid"], prepared["kid"])
+        refused = self.system.run("authority", "rotate", "--kind", "x509", socket=self.system.admin, check=False)
+        self.assertEqual(refused.returncode, 1, refused.stderr)
+        self.assertIn("rotated by the clock", refused.stderr)
+
     def test_suspending_the_identity_stops_its_tokens(self):
         self.client_credentials()
         self.system.signet("identity", "suspend", "spiffe://example.org/agent/orders")

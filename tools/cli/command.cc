@@ -104,6 +104,7 @@ int Run(std::vector<std::string> arguments, Context& context) {
   AddEntryCommands(app, context);
   AddAgentCommands(app, context);
   AddTokenCommands(app, context);
+  AddAuthorityCommands(app, context);
   AddBundleCommands(app, context);
   AddChainCommands(app, context);
   AddSvidCommands(app, context);

@@ -49,6 +49,7 @@ inline CLI::Option* AddList(CLI::App& verb, const std::string& name, std::vector
 
 void AddAgentCommands(CLI::App& app, Context& context);
 void AddAuditCommands(CLI::App& app, Context& context);  // audit, alert
+void AddAuthorityCommands(CLI::App& app, Context& context);
 void AddBundleCommands(CLI::App& app, Context& context);
 void AddChainCommands(CLI::App& app, Context& context);
 void AddDevCommand(CLI::App& app, Context& context);

@@ -133,6 +133,53 @@ TEST_F(AuthorityRotatorTest, TheNextTokenKeyIsPublishedBeforeItSigns) {
   EXPECT_TRUE(Active().token_keys->contains(first));  // what it signed is still good
 }
 
+TEST_F(AuthorityRotatorTest, ATokenKeyIsPreparedAndActivatedByHand) {
+  token_key_type_ = crypto::KeyType::kEcP256;
+  ASSERT_TRUE(Start().ok());
+  const std::string first = Active().token->kid;
+  const TokenKeys::Key prepared = rotator_->PrepareTokenKey().value();
+  EXPECT_EQ(prepared.slot.state, SlotState::kPrepared);
+  EXPECT_EQ(Active().token->kid, first);  // signs nothing yet
+  EXPECT_TRUE(Active().token_keys->contains(prepared.kid));
+  EXPECT_THAT(rotator_->ActivateTokenKey("no-such-key"), StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_THAT(rotator_->ActivateTokenKey(first), StatusIs(absl::StatusCode::kFailedPrecondition));  // active already
+
+  EXPECT_EQ(rotator_->ActivateTokenKey(prepared.kid).value().slot.state, SlotState::kActive);
+  EXPECT_EQ(Active().token->kid, prepared.kid);
+  EXPECT_TRUE(Active().token_keys->contains(first));  // its tokens are verified until they end
+  EXPECT_THAT(rotator_->ActivateTokenKey(first), StatusIs(absl::StatusCode::kFailedPrecondition));  // old: not again
+  AdvanceBy(absl::Hours(1));
+  EXPECT_EQ(Active().token->kid, prepared.kid);  // the clock does not undo it
+  ASSERT_TRUE(Start().ok());
+  EXPECT_EQ(Active().token->kid, prepared.kid);
+  EXPECT_EQ(rotator_->ListTokenKeys().value().size(), 2u);
+
+  // Once more: the first one goes, with whatever it signed.
+  const TokenKeys::Key third = rotator_->PrepareTokenKey().value();
+  EXPECT_FALSE(Active().token_keys->contains(first));
+  EXPECT_TRUE(Active().token_keys->contains(prepared.kid));
+  ASSERT_TRUE(rotator_->ActivateTokenKey(third.kid).ok());
+  EXPECT_EQ(Active().token->kid, third.kid);
+}
+
+TEST_F(AuthorityRotatorTest, ATokenKeyThatCannotBeWrittenSignsNothing) {
+  token_key_type_ = crypto::KeyType::kEcP256;
+  ASSERT_TRUE(Start().ok());
+  const std::string first = Active().token->kid;
+  keys_.SetAway(absl::UnavailableError("away"));
+  EXPECT_THAT(rotator_->PrepareTokenKey(), StatusIs(absl::StatusCode::kUnavailable));
+  keys_.SetAway(absl::OkStatus());
+  EXPECT_EQ(Active().token->kid, first);
+  EXPECT_TRUE(Active().token_keys->contains(first));
+}
+
+TEST_F(AuthorityRotatorTest, WithoutATokenServiceThereAreNoTokenKeys) {
+  ASSERT_TRUE(Start().ok());
+  EXPECT_THAT(rotator_->ListTokenKeys(), StatusIs(absl::StatusCode::kUnimplemented));
+  EXPECT_THAT(rotator_->PrepareTokenKey(), StatusIs(absl::StatusCode::kUnimplemented));
+  EXPECT_THAT(rotator_->ActivateTokenKey("k"), StatusIs(absl::StatusCode::kUnimplemented));
+}
+
 TEST_F(AuthorityRotatorTest, T5RetiredReceiptKeysStayKnownForVerificationAlone) {
   token_key_type_ = crypto::KeyType::kEcP256;
   SIGNET_ASSERT_OK(Start());

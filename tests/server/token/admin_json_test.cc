@@ -103,6 +103,10 @@ TEST_F(AdminJsonTest, EachPathIsItsCall) {
   ExpectCall("POST", "/v1/user-rights", "{}", "PutUserRights ");
   ExpectCall("POST", "/v1/revocations", R"({"kind": "token", "entity": "j"})", R"(Revoke kind: "token" entity: "j")");
   ExpectCall("POST", "/v1/revocations:reinstate", R"({"kind": "user"})", R"(Reinstate kind: "user")");
+  ExpectCall("GET", "/v1/signing-keys", "", "ListSigningKeys ");
+  ExpectCall("POST", "/v1/signing-keys", "{}", "PrepareSigningKey ");
+  ExpectCall("POST", "/v1/signing-keys/k-1:activate", "{}", R"(ActivateSigningKey id: "k-1")");
+  ExpectCall("POST", "/v1/signing-keys:rotate", "{}", "RotateSigningKey ");
   ExpectCall("GET", "/v1/chains/txn-1", "", R"(GetChain id: "txn-1")");
   ExpectCall("GET", "/v1/chains/txn-1/hash", "", R"(GetChain id: "txn-1/hash")");
   ExpectCall("POST", "/v1/audit:verify", "{}", "VerifyAudit ");

@@ -44,6 +44,28 @@ Record FromJson(const std::string& json) {
   return record;
 }
 
+// Two slots, as the rotator has.
+class FakeTokenKeys final : public TokenKeys {
+ public:
+  absl::StatusOr<std::vector<Key>> ListTokenKeys() override { return keys; }
+  absl::StatusOr<Key> PrepareTokenKey() override {
+    std::erase_if(keys, [](const Key& key) { return key.slot.state != SlotState::kActive; });
+    keys.push_back({absl::StrCat("k", ++made), {SlotState::kPrepared, absl::Now(), absl::Now() + absl::Hours(1)}});
+    return keys.back();
+  }
+  absl::StatusOr<Key> ActivateTokenKey(const std::string& kid) override {
+    for (Key& key : keys) {
+      if (key.kid != kid || key.slot.state != SlotState::kPrepared) continue;
+      for (Key& other : keys) other.slot.state = SlotState::kOld;
+      key.slot.state = SlotState::kActive;
+      return key;
+    }
+    return absl::NotFoundError("no such key is prepared");
+  }
+  std::vector<Key> keys = {{"k1", {SlotState::kActive, absl::Now(), absl::Now() + absl::Hours(1)}}};
+  int made = 1;
+};
+
 class AdministrationTest : public ::testing::Test {
  protected:
   AdministrationTest() {
@@ -59,6 +81,7 @@ class AdministrationTest : public ::testing::Test {
          .audit = *audit_,
          .alerts = alerts_,
          .signer = signer_,
+         .keys = token_keys_,
          .explain =
              [](const v1::ExplainRequest& request, Completion<v1::ExplainResponse> done) {
                v1::ExplainResponse response;
@@ -152,6 +175,7 @@ class AdministrationTest : public ::testing::Test {
 
   RegistryKit kit_;
   fakes::FakeTokenSigner signer_;
+  FakeTokenKeys token_keys_;
   telemetry::Metrics metrics_registry_;
   Metrics metrics_{metrics_registry_};
   Alerts alerts_{kit_.clock, metrics_};
@@ -542,6 +566,37 @@ TEST_F(AdministrationTest, RevokesAndReinstatesByKindAndEntity) {
   EXPECT_EQ(Call<v1::ListRevocationsResponse>("ListRevocations", v1::ListRequest()).value().revocations_size(), 2);
   EXPECT_EQ(revoke("identity", kPlanner).value().kind(), "identity");
   EXPECT_EQ(Call<v1::Identity>("GetIdentity", ById(kPlanner)).value().state(), "suspended");
+}
+
+TEST_F(AdministrationTest, T5SigningKeysAreRotatedByHandAndARevokedOneNeverComesBack) {
+  const auto list = [&] {
+    std::vector<std::string> keys;
+    const auto all = Call<v1::ListSigningKeysResponse>("ListSigningKeys", Empty()).value();
+    for (const v1::SigningKey& key : all.keys()) {
+      keys.push_back(absl::StrCat(key.kid(), " ", key.state(), key.revoked() ? " revoked" : ""));
+    }
+    return keys;
+  };
+  EXPECT_EQ(Call<v1::SigningKey>("PrepareSigningKey", Empty()).value().state(), "prepared");
+  EXPECT_THAT(list(), ElementsAre("k1 active", "k2 prepared"));
+  v1::RevokeRequest revoke;
+  revoke.set_kind("signing-key");
+  for (const char* kid : {"k1", "k2"}) {
+    revoke.set_entity(kid);
+    SIGNET_ASSERT_OK(Call<v1::Revocation>("Revoke", revoke));
+  }
+  EXPECT_THAT(list(), ElementsAre("k1 active revoked", "k2 prepared revoked"));
+  EXPECT_THAT(Call<v1::SigningKey>("ActivateSigningKey", ById("k2")), StatusIs(absl::StatusCode::kFailedPrecondition));
+  EXPECT_THAT(Call<v1::SigningKey>("ActivateSigningKey", ById("")), StatusIs(kInvalid));
+  EXPECT_EQ(Call<v1::SigningKey>("RotateSigningKey", Empty()).value().kid(), "k3");
+  EXPECT_THAT(list(), ElementsAre("k1 old revoked", "k3 active"));
+  EXPECT_EQ(Call<v1::SigningKey>("PrepareSigningKey", Empty()).value().kid(), "k4");
+  EXPECT_EQ(Call<v1::SigningKey>("ActivateSigningKey", ById("k4")).value().state(), "active");
+  EXPECT_THAT(Audited(), ElementsAre("PrepareSigningKey done", "Revoke done", "Revoke done",
+                                     "ActivateSigningKey refused", "ActivateSigningKey refused",
+                                     "RotateSigningKey done", "PrepareSigningKey done", "ActivateSigningKey done"));
+  EXPECT_THAT(Call<v1::SigningKey>("RotateSigningKey", Empty(), {.name = kConsole, .administrator = false}),
+              StatusIs(kDenied));
 }
 
 TEST_F(AdministrationTest, ShowsAChainFromTheAuditAndTheLineThatEndsAtAReceipt) {
