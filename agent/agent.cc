@@ -182,7 +182,7 @@ absl::Status Agent::Parts::BuildSync() {
 
 absl::Status Agent::Parts::BuildWorkloadSocket() {
   SIGNET_ASSIGN_OR_RETURN(std::vector<std::unique_ptr<WorkloadAttestor>> attestors,
-                          MakeWorkloadAttestors(options.workload_attestors, clock));
+                          MakeWorkloadAttestors(options.workload_attestors, {clock, metrics, health}));
   attestation = Attestation::Create({.pending_per_uid = options.pending_attestations_per_uid}, std::move(attestors),
                                     clock, metrics);
   SIGNET_ASSIGN_OR_RETURN(pinner, PeerPinner::Create(PinMethod::kAuto));
@@ -264,7 +264,7 @@ absl::Status Agent::Parts::Reload(const AgentOptions& wanted) {
   SIGNET_RETURN_IF_ERROR(CheckNodeAttestorFiles(wanted.node_attestor));
   SIGNET_ASSIGN_OR_RETURN(std::unique_ptr<NodeAttestor> node, MakeNodeAttestor(wanted.node_attestor));
   SIGNET_ASSIGN_OR_RETURN(std::vector<std::unique_ptr<WorkloadAttestor>> workloads,
-                          MakeWorkloadAttestors(wanted.workload_attestors, clock));
+                          MakeWorkloadAttestors(wanted.workload_attestors, {clock, metrics, health}));
   // ... then what cannot; `kReloadable` says whose settings are taken up. Attestors read their files at each use: only
   // new settings are a reason to replace them, and to forget what they have found out.
   log::Configure(wanted.log_level, wanted.log_format);

@@ -93,7 +93,10 @@ int Complain(const absl::Status& status) {
 // What the registries of the attestors would say, and the files that must be there.
 absl::Status CheckAttestors(const AgentOptions& options) {
   SystemClock clock;
-  SIGNET_RETURN_IF_ERROR(MakeWorkloadAttestors(options.workload_attestors, clock).status());
+  telemetry::Metrics registry;
+  Metrics metrics(registry);
+  telemetry::Health health;
+  SIGNET_RETURN_IF_ERROR(MakeWorkloadAttestors(options.workload_attestors, {clock, metrics, health}).status());
   return CheckNodeAttestorFiles(options.node_attestor);
 }
 

@@ -10,6 +10,8 @@ struct Metrics {
 
   telemetry::Counter attestations, attestations_refused, x509_rotations, jwt_cache_hits, jwt_mints, sync_failures;
   telemetry::Counter token_requests, token_requests_refused, introspections_local, introspections_asked;
+  telemetry::Counter pod_source_failures;
+  telemetry::Gauge pods, pod_source_seconds;
   telemetry::Gauge workload_connections, x509_svids, entries, last_sync_seconds;
 };
 

@@ -187,7 +187,7 @@ class ConcurrentAttestation final : public Attestation {
 
   std::vector<std::unique_ptr<WorkloadAttestor>> Prepared(std::vector<std::unique_ptr<WorkloadAttestor>> attestors) {
     for (const std::unique_ptr<WorkloadAttestor>& attestor : attestors) {
-      attestor->OnOutdated([outdated = outdated_] { outdated->Set(*outdated->Get() + 1); });
+      attestor->Start([outdated = outdated_] { outdated->Set(*outdated->Get() + 1); });
     }
     return attestors;
   }

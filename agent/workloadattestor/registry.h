@@ -5,7 +5,9 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "agent/metrics.h"
 #include "agent/workloadattestor/workload_attestor.h"
+#include "common/telemetry/health.h"
 #include "common/time/clock.h"
 
 namespace signet::config {
@@ -14,8 +16,16 @@ class WorkloadAttestors;
 
 namespace signet::agent {
 
-// An empty configuration means the unix attestor with its defaults. kInvalidArgument names each wrong key.
+// What attestors use; outlives them.
+struct WorkloadAttestorDeps {
+  Clock& clock;
+  Metrics& metrics;
+  telemetry::Health& health;
+};
+
+// An empty configuration means the unix attestor with its defaults. kInvalidArgument names each wrong key;
+// kFailedPrecondition what the agent's surroundings lack.
 absl::StatusOr<std::vector<std::unique_ptr<WorkloadAttestor>>> MakeWorkloadAttestors(
-    const config::WorkloadAttestors& config, Clock& clock);
+    const config::WorkloadAttestors& config, const WorkloadAttestorDeps& deps);
 
 }  // namespace signet::agent

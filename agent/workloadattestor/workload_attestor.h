@@ -39,9 +39,10 @@ class WorkloadAttestor {
   using Done = absl::AnyInvocable<void(absl::StatusOr<Finding>)>;
   virtual void Attest(std::shared_ptr<const PeerProcess> process, const PeerProcess::Facts& facts,
                       absl::Duration deadline, Done done) = 0;
-  // Before the first Attest: `signal` is to be called, from any thread and without a lock held, after answers became
-  // outdated. It is quick, and may be called for as long as the attestor lives.
-  virtual void OnOutdated(std::function<void()> /*signal*/) {}
+  // Once, when the attestor is taken into use, before the first Attest; until then it runs no thread and asks nobody: a
+  // reload makes attestors only to see whether they can be made. `outdated` is to be called, from any thread and
+  // without a lock held, after answers became outdated. It is quick.
+  virtual void Start(std::function<void()> /*outdated*/) {}
 };
 
 }  // namespace signet::agent

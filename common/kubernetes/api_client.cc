@@ -65,6 +65,7 @@ struct Transfer {
   absl::Duration silence = absl::InfiniteDuration();
   Cancellation* cancel = nullptr;
   const ApiClient::OnLine* on_line = nullptr;  // a watch
+  std::function<void()> on_open = nullptr;
 
   // What came.
   CURL* easy = nullptr;
@@ -129,6 +130,7 @@ size_t OnHeader(char* data, size_t size, size_t count, void* user) {
   if ((line == "\r\n" || line == "\n") && transfer.http_status() >= 200) {
     transfer.answered = true;
     transfer.last_byte = Steady();
+    if (transfer.streams() && transfer.on_open) transfer.on_open();
   }
   return size * count;
 }
@@ -183,6 +185,7 @@ class HttpApiClient final : public ApiClient {
     transfer.silence = options.silence;
     transfer.cancel = options.cancel;
     transfer.on_line = &on_line;
+    transfer.on_open = options.on_open;
     SIGNET_RETURN_IF_ERROR(Perform(transfer));
     if (!transfer.bytes.empty()) return absl::UnavailableError(absl::StrCat("watch ", path, ": ended within a line"));
     return absl::OkStatus();

@@ -32,6 +32,7 @@ struct CallOptions {
 struct WatchOptions {
   absl::Duration answer_timeout = absl::Seconds(10);  // until the server has answered the request
   absl::Duration silence = absl::InfiniteDuration();  // without a byte for so long: kUnavailable
+  std::function<void()> on_open = nullptr;            // the server has taken the watch; it may say nothing for long
   Cancellation* cancel = nullptr;
 };
 

@@ -177,8 +177,12 @@ absl::StatusOr<std::shared_ptr<const Credentials>> CredentialSource::ReadInClust
     credentials->server = absl::StrCat("https://", v6 ? "[" : "", host, v6 ? "]" : "", ":", port);
   }
   SIGNET_RETURN_IF_ERROR(CheckServer("KUBERNETES_SERVICE_HOST", credentials->server));
-  const std::string token = absl::StrCat(options_.service_account_folder, "/token");
-  const std::string ca = absl::StrCat(options_.service_account_folder, "/ca.crt");
+  const auto or_else = [this](const std::string& file, absl::string_view name) {
+    return file.empty() ? absl::StrCat(options_.service_account_folder, "/", name) : file;
+  };
+  credentials->server_name = options_.server_name;
+  const std::string token = or_else(options_.token_file, "token");
+  const std::string ca = or_else(options_.ca_file, "ca.crt");
   stamps = {StampOf(token), StampOf(ca)};
   SIGNET_ASSIGN_OR_RETURN(credentials->token,
                           ReadToken("the pod's service account (is automountServiceAccountToken off?)", token));

@@ -37,6 +37,8 @@ class CredentialSource {
     // In-cluster. A token without its file's end: "token", "ca.crt" in there.
     std::string service_account_folder = "/var/run/secrets/kubernetes.io/serviceaccount";
     std::string in_cluster_server;  // https://HOST:PORT; empty: from KUBERNETES_SERVICE_HOST and _PORT
+    // For a server beside the API server (the kubelet): its name in its certificate, and files that are elsewhere.
+    std::string server_name = {}, token_file = {}, ca_file = {};  // empty: the host; those of the folder
   };
   explicit CredentialSource(Options options) : options_(std::move(options)) {}
 

@@ -114,7 +114,7 @@ class FakeWorkloadAttestor final : public agent::WorkloadAttestor {
     Answer(said, std::move(done), error);
   }
 
-  void OnOutdated(std::function<void()> signal) override {
+  void Start(std::function<void()> signal) override {
     std::lock_guard lock(mutex_);
     signal_ = std::move(signal);
   }

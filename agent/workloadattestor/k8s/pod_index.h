@@ -42,7 +42,7 @@ class PodIndex {
     size_t max_waiting_per_pod = 64;
     size_t deletions_remembered = 8192;
   };
-  // `signal` is called after pods became outdated, once for each change of the index.
+  // `signal` is called after pods became outdated, once for each change of the index. May be null.
   PodIndex(Options options, Clock& clock, std::function<void()> signal);
   ~PodIndex();  // who waits is answered with kUnavailable
 

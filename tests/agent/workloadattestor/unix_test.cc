@@ -180,18 +180,21 @@ TEST_F(FileHashCacheTest, RefusesWhatIsNoFile) {
 
 TEST(WorkloadAttestorRegistryTest, MakesWhatIsConfigured) {
   fakes::FakeClock clock;
+  telemetry::Metrics registry;
+  Metrics metrics(registry);
+  telemetry::Health health;
   config::WorkloadAttestors config;
-  auto attestors = MakeWorkloadAttestors(config, clock);
+  auto attestors = MakeWorkloadAttestors(config, {clock, metrics, health});
   SIGNET_ASSERT_OK(attestors);
   ASSERT_EQ(attestors->size(), 1u);
   EXPECT_EQ((*attestors)[0]->name(), "unix");
 
   config.mutable_unix()->set_sha256_size_limit("1MiB");
-  SIGNET_EXPECT_OK(MakeWorkloadAttestors(config, clock));
+  SIGNET_EXPECT_OK(MakeWorkloadAttestors(config, {clock, metrics, health}));
   config.mutable_unix()->set_sha256_size_limit("0");
-  SIGNET_EXPECT_OK(MakeWorkloadAttestors(config, clock));
+  SIGNET_EXPECT_OK(MakeWorkloadAttestors(config, {clock, metrics, health}));
   config.mutable_unix()->set_sha256_size_limit("big");
-  EXPECT_THAT(MakeWorkloadAttestors(config, clock),
+  EXPECT_THAT(MakeWorkloadAttestors(config, {clock, metrics, health}),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("workload_attestors.unix.sha256_size_limit")));
 }
 

@@ -1,0 +1,163 @@
+#include "agent/workloadattestor/k8s/pod_watch.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/kubernetes/names.h"
+#include "common/kubernetes/pod.h"
+#include "common/log/log.h"
+#include "common/status/macros.h"
+
+namespace signet::agent {
+namespace {
+
+constexpr int kPageSize = 250;
+// The server ends a watch when it said it would; a connection that is dead says nothing at all.
+constexpr absl::Duration kSilenceAfterEnd = absl::Seconds(30);
+
+}  // namespace
+
+absl::string_view AdviceFor(const absl::Status& status, bool kubelet) {
+  switch (status.code()) {
+    case absl::StatusCode::kUnauthenticated:
+      return kubelet ? "; the kubelet takes no token of this kind: enable its webhook authentication, and mount the "
+                       "service account's token"
+                     : "; check that the agent's service account exists and its token is mounted";
+    case absl::StatusCode::kPermissionDenied:
+      return kubelet
+                 ? "; give the agent's service account the right to get nodes/pods (or nodes/proxy before Kubernetes "
+                   "1.33)"
+                 : "; give the agent's service account the rights to list and watch pods";
+    case absl::StatusCode::kResourceExhausted:
+      return "; it asks us to come less often";
+    case absl::StatusCode::kUnavailable:
+      return kubelet
+                 ? "; check that the address is the kubelet's and that its certificate is signed by the configured CA "
+                   "(serverTLSBootstrap)"
+                 : "; check that it is reachable from this node";
+    default:
+      return "";
+  }
+}
+
+PodWatch::PodWatch(Options options, std::unique_ptr<kubernetes::ApiClient> client, PodIndex& index, Clock& clock,
+                   Metrics& metrics, telemetry::Health& health)
+    : options_(std::move(options)),
+      client_(std::move(client)),
+      index_(index),
+      clock_(clock),
+      metrics_(metrics),
+      health_(health),
+      pods_path_(absl::StrCat("/api/v1/pods?fieldSelector=",
+                              kubernetes::EscapeQuery(absl::StrCat("spec.nodeName=", options_.node_name)))),
+      backoff_(options_.first_retry, options_.last_retry),
+      worker_("pod-watch", clock, [this] { return Round(); }) {}
+
+PodWatch::~PodWatch() {
+  cancel_.Cancel();
+  worker_.Stop();
+}
+
+absl::Duration PodWatch::Round() {
+  if (cancel_.cancelled()) return absl::InfiniteDuration();
+  if (reason_.empty() && !listed_) {
+    reason_ = "the pods of this node have not been listed yet";
+    health_.SetUnready(kPodsHealth, reason_);
+    index_.SetTrouble(reason_);
+  }
+  absl::Status status;
+  if (resource_version_.empty()) {
+    status = List();
+    if (!status.ok()) return Fails(status);
+    Works();
+  }
+  const absl::Duration begun = clock_.Steady();
+  status = Watch();
+  if (cancel_.cancelled()) return absl::InfiniteDuration();
+  // A server that ends each watch at once is not asked in a loop.
+  if (status.ok()) return clock_.Steady() - begun < absl::Seconds(1) ? backoff_.Next() : absl::ZeroDuration();
+  if (absl::IsOutOfRange(status)) {
+    // Not an error by itself: the server keeps a few minutes. Again and again it would be.
+    resource_version_.clear();
+    SIGNET_LOG(info, "listing the node's pods anew", {{"reason", status.message()}});
+    return backoff_.Next();
+  }
+  return Fails(status);
+}
+
+absl::Status PodWatch::List() {
+  SIGNET_ASSIGN_OR_RETURN(kubernetes::PodList list,
+                          kubernetes::ListPods(*client_, pods_path_, kPageSize, options_.max_pods,
+                                               {.timeout = options_.answer_timeout, .cancel = &cancel_}));
+  if (list.resource_version.empty()) return absl::UnavailableError("the list of pods has no resourceVersion");
+  std::erase_if(list.pods, [this](const kubernetes::Pod& pod) { return pod.node_name != options_.node_name; });
+  index_.Replace(std::move(list.pods));
+  resource_version_ = std::move(list.resource_version);
+  listed_ = true;
+  return absl::OkStatus();
+}
+
+absl::Status PodWatch::Watch() {
+  const std::string path = absl::StrCat(
+      pods_path_, "&watch=1&allowWatchBookmarks=true&timeoutSeconds=", absl::ToInt64Seconds(options_.watch_for),
+      "&resourceVersion=", kubernetes::EscapeQuery(resource_version_));
+  return client_->Watch(path, [this](absl::string_view line) { return OnLine(line); },
+                        {.answer_timeout = options_.answer_timeout,
+                         .silence = options_.watch_for + kSilenceAfterEnd,
+                         .on_open = [this] { Works(); },
+                         .cancel = &cancel_});
+}
+
+absl::Status PodWatch::OnLine(absl::string_view line) {
+  absl::StatusOr<kubernetes::PodEvent> event = kubernetes::ParsePodEvent(line);
+  if (!event.ok()) {  // one odd pod must not hide all others
+    SIGNET_LOG(warn, "an event of a watch is left out", {{"reason", event.status().message()}});
+    return absl::OkStatus();
+  }
+  using Type = kubernetes::PodEvent::Type;
+  if (event->type == Type::kError) return event->error;
+  if (!event->resource_version.empty()) resource_version_ = std::move(event->resource_version);
+  const bool ours = event->type != Type::kBookmark && event->pod.node_name == options_.node_name;
+  if (ours && event->type == Type::kDeleted) {
+    index_.Delete(event->pod);
+  } else if (ours) {
+    index_.Put(std::move(event->pod));
+  }
+  backoff_.Reset();
+  Works();
+  return absl::OkStatus();
+}
+
+void PodWatch::Works() {
+  metrics_.pods.Set(static_cast<double>(index_.pods()));
+  metrics_.pod_source_seconds.Set(static_cast<double>(absl::ToUnixSeconds(clock_.Now())));
+  if (std::exchange(works_, true)) return;
+  reason_.clear();
+  index_.SetTrouble("");
+  health_.SetReady(kPodsHealth);
+  SIGNET_LOG(info, "the node's pods are watched", {{"node", options_.node_name}, {"pods", index_.pods()}});
+}
+
+absl::Duration PodWatch::Fails(const absl::Status& status) {
+  if (cancel_.cancelled()) return absl::InfiniteDuration();
+  metrics_.pod_source_failures.Add();
+  const absl::Duration wait = std::max(backoff_.Next(), kubernetes::RetryAfter(status).value_or(absl::ZeroDuration()));
+  const bool news = std::exchange(works_, false) || reason_ != status.message();
+  reason_ = std::string(status.message());
+  if (news) {
+    const std::string what = absl::StrCat(listed_ ? "the node's pods are known as they were, the API server is away: "
+                                                  : "the node's pods are not known: ",
+                                          reason_, AdviceFor(status, false));
+    index_.SetTrouble(what);
+    if (listed_) {
+      health_.SetDegraded(kPodsHealth, what);
+    } else {
+      health_.SetUnready(kPodsHealth, what);
+    }
+    SIGNET_LOG(warn, "the watch of the node's pods fails", {{"error", what}, {"retry_in", absl::FormatDuration(wait)}});
+  }
+  return std::min(wait, absl::Minutes(5));
+}
+
+}  // namespace signet::agent
