@@ -9,8 +9,9 @@
 namespace signet::agent {
 namespace {
 
+// The kubelet writes the file, and writes it anew: what is wrong with it now may be right at the next try.
 absl::Status Unusable(absl::string_view why) {
-  return absl::FailedPreconditionError(
+  return absl::UnavailableError(
       absl::StrCat("node_attestor.k8s_psat.token_path: ", why,
                    "; mount a projected volume with a serviceAccountToken of the server's audience there"));
 }

@@ -43,6 +43,8 @@ TEST_F(BootstrapTest, FileInEitherFormat) {
 TEST_F(BootstrapTest, BadFilesAreNamedWithTheNextStep) {
   EXPECT_THAT(First({.path = dir_.file("missing")}),
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("signet bundle show")));
+  // A ConfigMap that the server has not filled yet.
+  EXPECT_THAT(FromFile("\n"), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("bundle_publishers")));
   EXPECT_THAT(FromFile("rubbish"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(dir_.path())));
   EXPECT_THAT(FromFile(R"({"keys":[]})"), StatusIs(absl::StatusCode::kInvalidArgument));
   EXPECT_EQ(asked_, 0);

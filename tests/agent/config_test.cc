@@ -38,6 +38,14 @@ TEST(AgentConfigTest, TrustDomainAndServerAreEnough) {
   EXPECT_THAT(options.warnings, IsEmpty());
 }
 
+TEST(AgentConfigTest, APodsTokenIsWhereTheChartMountsIt) {
+  const std::string base = "trust_domain: example.org\nserver_address: s.example.org:8081\n";
+  SIGNET_ASSERT_OK_AND_ASSIGN(const AgentOptions options, Parse(base + "node_attestor: {k8s_psat: {cluster: prod}}"));
+  EXPECT_EQ(options.node_attestor.k8s_psat().token_path(), "/var/run/secrets/tokens/signet-agent");
+  EXPECT_THAT(Parse(base + "node_attestor: {k8s_psat: {}}"),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("node_attestor.k8s_psat.cluster")));
+}
+
 TEST(AgentConfigTest, SaysEverythingThatIsWrongAtOnce) {
   const absl::Status status = Parse(R"(
 data_dir: relative

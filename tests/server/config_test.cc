@@ -126,6 +126,30 @@ node_attestors: {x509_pop: {ca_bundle_paths: [roots.pem]}}
   EXPECT_FALSE(options.node_attestors.has_join_token());
 }
 
+TEST(ServerConfigTest, ClustersNameTheirAgentsAndHowTheyAreReached) {
+  SIGNET_ASSERT_OK_AND_ASSIGN(const ServerOptions options, Parse(R"(
+trust_domain: example.org
+data_dir: /srv/signet
+node_attestors: {k8s_psat: {clusters: {prod: {service_account_allow_list: ["signet:agent"], kube_config_file: prod.conf}}}}
+bundle_publishers: {k8s_configmap: {clusters: {prod: {kube_config_file: prod.conf}, own: {}}}}
+)"));
+  EXPECT_EQ(options.node_attestors.k8s_psat().clusters().at("prod").kube_config_file(), "/srv/signet/prod.conf");
+  EXPECT_FALSE(options.node_attestors.has_join_token());
+  const auto& publishers = options.bundle_publishers.k8s_configmap().clusters();
+  EXPECT_EQ(publishers.at("prod").kube_config_file(), "/srv/signet/prod.conf");
+  EXPECT_EQ(publishers.at("own").kube_config_file(), "") << "in-cluster";
+
+  const absl::Status status = Parse(R"(
+trust_domain: example.org
+node_attestors: {k8s_psat: {clusters: {prod: {}}}}
+bundle_publishers: {k8s_configmap: {}}
+)")
+                                  .status();
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument,
+                               AllOf(HasSubstr("node_attestors.k8s_psat.clusters.prod.service_account_allow_list"),
+                                     HasSubstr("bundle_publishers.k8s_configmap.clusters"))));
+}
+
 TEST(ServerConfigTest, WarnsOfLivesThatTheAuthorityCannotGive) {
   SIGNET_ASSERT_OK_AND_ASSIGN(const ServerOptions options,
                               Parse("trust_domain: example.org\nca: {ttl: 24h}\nsvid: {x509_ttl: 8h}"));

@@ -2,6 +2,7 @@
 #include "server/server.h"
 
 #include <atomic>
+#include <future>
 #include <iostream>
 #include <memory>
 #include <optional>
@@ -18,6 +19,7 @@
 
 #include "common/crypto/csr.h"
 #include "common/fs/atomic_file.h"
+#include "common/nodeattestor/k8s_psat.h"
 #include "common/nodeattestor/x509_pop.h"
 #include "common/rpc/client_channel.h"
 #include "common/rpc/tls_setup.h"
@@ -31,6 +33,7 @@
 #include "spire/api/server/debug/v1/debug.grpc.pb.h"
 #include "spire/api/server/entry/v1/entry.grpc.pb.h"
 #include "spire/api/server/svid/v1/svid.grpc.pb.h"
+#include "tests/fakes/fake_api_server.h"
 #include "tests/fakes/fake_clock.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_dir.h"
@@ -780,6 +783,68 @@ TEST(ServerReloadTest, AnAttestationUnderWayFinishesWithTheAttestorItBeganWith) 
   EXPECT_TRUE(stream->Read(&response));
   EXPECT_TRUE(response.has_result());
   SIGNET_EXPECT_OK(FromGrpc(stream->Finish()));
+}
+
+// Both of Kubernetes, over the wire: a node is attested and the bundle written as soon as a reload names the cluster.
+TEST(ServerReloadTest, AClusterIsTakenUpAndLetGo) {
+  std::promise<std::string> published;
+  std::atomic<int> patches{0};
+  const fakes::FakeApiServer cluster([&](const fakes::FakeApiServer::Request& request) -> fakes::FakeApiServer::Answer {
+    EXPECT_EQ(request.headers.at("authorization"), "Bearer server-token");
+    if (request.method == "PATCH") {
+      if (patches++ == 0) published.set_value(request.body);
+      return {.body = "{}"};
+    }
+    if (request.path == "/apis/authentication.k8s.io/v1/tokenreviews") {
+      return {.status = 201, .body = R"({"status":{"authenticated":true,"audiences":["spire-server"],"user":{
+        "username":"system:serviceaccount:signet:agent","extra":{"authentication.kubernetes.io/pod-name":["p"],
+        "authentication.kubernetes.io/pod-uid":["pu"]}}}})"};
+    }
+    if (request.path == "/api/v1/namespaces/signet/pods/p") {
+      return {.body = R"({"metadata":{"namespace":"signet","name":"p","uid":"pu"},"spec":{"nodeName":"n",
+        "serviceAccountName":"agent"},"status":{"phase":"Running"}})"};
+    }
+    return {.body = R"({"metadata":{"name":"n","uid":"nu"}})"};
+  });
+  const testing::TempDir files;
+  SIGNET_ASSERT_OK(fs::WriteFileAtomically(files.file("config"), cluster.KubeConfig("{token: server-token}")));
+  ServerKit kit{config::Server()};
+  config::Server wanted = kit.config();
+  config::ServerK8sCluster& nodes = (*wanted.mutable_node_attestors()->mutable_k8s_psat()->mutable_clusters())["prod"];
+  nodes.add_service_account_allow_list("signet:agent");
+  nodes.set_kube_config_file(files.file("config"));
+  (*wanted.mutable_bundle_publishers()->mutable_k8s_configmap()->mutable_clusters())["prod"].set_kube_config_file(
+      files.file("missing"));
+  EXPECT_THAT(kit.server().Reload(OptionsFromConfig(wanted).value()),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("clusters.prod.kube_config_file")));
+  (*wanted.mutable_bundle_publishers()->mutable_k8s_configmap()->mutable_clusters())["prod"].set_kube_config_file(
+      files.file("config"));
+  SIGNET_ASSERT_OK(kit.server().Reload(OptionsFromConfig(wanted).value()));
+  EXPECT_THAT(published.get_future().get(), HasSubstr("BEGIN CERTIFICATE"));
+
+  const crypto::PrivateKey key = crypto::PrivateKey::Generate(crypto::KeyType::kEcP256).value();
+  agentv1::AttestAgentRequest evidence;
+  evidence.mutable_params()->mutable_data()->set_type("k8s_psat");
+  evidence.mutable_params()->mutable_data()->set_payload(k8spsat::Encode({"prod", "agent-token"}));
+  evidence.mutable_params()->mutable_params()->set_csr(crypto::CertificateRequest::Create(key, {}).value());
+  const auto stub = agentv1::Agent::NewStub(kit.Tls());
+  const auto attest = [&](agentv1::AttestAgentResponse& response) {
+    grpc::ClientContext context;
+    context.set_deadline(absl::ToChronoTime(absl::Now() + absl::Seconds(20)));
+    const auto stream = stub->AttestAgent(&context);
+    stream->Write(evidence);
+    stream->Read(&response);
+    return FromGrpc(stream->Finish());
+  };
+  for (int again = 0; again < 2; ++again) {
+    agentv1::AttestAgentResponse response;
+    SIGNET_ASSERT_OK(attest(response));
+    EXPECT_EQ(response.result().svid().id().path(), "/spire/agent/k8s_psat/prod/nu");
+    EXPECT_TRUE(response.result().reattestable());
+  }
+  SIGNET_ASSERT_OK(kit.server().Reload(OptionsFromConfig(kit.config()).value()));
+  agentv1::AttestAgentResponse none;
+  EXPECT_THAT(attest(none), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("k8s_psat")));
 }
 
 TEST_F(ServerTest, ShutdownEndsOpenStreams) {

@@ -37,7 +37,7 @@ TEST_F(AgentK8sPsatTest, SendsTheTokenThatIsThereNow) {  // SPIRE's wire
 
 TEST_F(AgentK8sPsatTest, SaysWhatToMountWhereWithoutTheToken) {
   const auto refused = StatusIs(
-      absl::StatusCode::kFailedPrecondition,
+      absl::StatusCode::kUnavailable,
       AllOf(HasSubstr("node_attestor.k8s_psat.token_path"), HasSubstr("projected volume"), Not(HasSubstr("secret"))));
   EXPECT_THAT(attestor_.Payload(), refused);
   for (const std::string& content : {std::string(), std::string(" \n"), std::string("secret secret"),
