@@ -24,6 +24,7 @@ ALL = {
     },
     "agent": {"workloadAttestors": {"unix": {"discoverPath": True}, "k8s": {"source": "kubelet"}}, "tokenService": {"enabled": True}, "oldKernel": True},
     "networkPolicy": {"apiServer": {"cidrs": ["10.0.0.1/32"]}, "metricsFrom": [{"namespaceSelector": {}}],
+                      "serverEgress": [{"ports": [{"port": 8443}]}],
                       "serverFrom": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]},
     "telemetry": {"prometheus": {"dashboard": {"enabled": True}}},
     "controllerManager": {"enabled": True},
