@@ -15,7 +15,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "common/concurrency/mutex.h"
-#include "common/json/json.h"
+#include "common/kubernetes/json_members.h"
 #include "common/status/macros.h"
 
 namespace signet::kubernetes {
@@ -384,7 +384,7 @@ absl::StatusOr<std::unique_ptr<ApiClient>> ApiClient::Create(CredentialSource::O
 
 absl::Status StatusOf(int http_status, absl::string_view verb_and_path, absl::string_view body) {
   std::string message = absl::StrCat(verb_and_path, ": status ", http_status);
-  if (const absl::StatusOr<boost::json::value> json = json::Parse(body, kMaxErrorBytes, 32);
+  if (const absl::StatusOr<boost::json::value> json = ParseAnswer(body, kMaxErrorBytes);
       json.ok() && json->is_object()) {
     const boost::json::value* told = json->get_object().if_contains("message");
     if (told != nullptr && told->is_string()) {

@@ -39,7 +39,9 @@ struct WatchOptions {
 class ApiClient {
  public:
   static constexpr size_t kMaxAnswerBytes = size_t{16} << 20;
-  static constexpr size_t kMaxWatchLineBytes = size_t{3} << 20;  // etcd's limit of an object is 1.5 MiB
+  // One object. etcd takes 1.5 MiB, and JSON may need six bytes for one ("\u003c"): whoever makes pods must not be able
+  // to end the watch of a node.
+  static constexpr size_t kMaxWatchLineBytes = size_t{12} << 20;
   // A line of a watch. Not OK ends the watch with that status.
   using OnLine = std::function<absl::Status(absl::string_view line)>;
 

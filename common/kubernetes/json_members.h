@@ -9,12 +9,18 @@
 #include <boost/json/object.hpp>
 #include <boost/json/value.hpp>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "common/json/json.h"
 
 namespace signet::kubernetes {
 
-// Of what nests deepest, managedFields (who set which field), real pods reach 15 levels, in a list two more.
-inline constexpr size_t kMaxJsonDepth = 64;
+// An answer of the API server. How many containers, arguments or labels an object has is its maker's choice, and one
+// that is large must not hide the rest of a list; deep it cannot be. managedFields, who set which field, is
+// much of it and nobody's concern here.
+inline absl::StatusOr<boost::json::value> ParseAnswer(absl::string_view text, size_t max_bytes) {
+  return json::Parse(text, {.max_bytes = max_bytes, .max_depth = 64, .any_size = true, .skip_member = "managedFields"});
+}
 
 inline const boost::json::value* Member(const boost::json::value* value, absl::string_view key) {
   if (value == nullptr || !value->is_object()) return nullptr;

@@ -2,7 +2,6 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "common/json/json.h"
 #include "common/kubernetes/api_client.h"
 #include "common/kubernetes/json_members.h"
 #include "common/kubernetes/names.h"
@@ -11,8 +10,7 @@
 namespace signet::kubernetes {
 
 absl::StatusOr<Node> ParseNode(absl::string_view text) {
-  SIGNET_ASSIGN_OR_RETURN(const boost::json::value json, json::Parse(text, ApiClient::kMaxAnswerBytes, kMaxJsonDepth),
-                          "node");
+  SIGNET_ASSIGN_OR_RETURN(const boost::json::value json, ParseAnswer(text, ApiClient::kMaxAnswerBytes), "node");
   const boost::json::value* metadata = Member(&json, "metadata");
   Node node{.name = TextMember(metadata, "name"),
             .uid = TextMember(metadata, "uid"),

@@ -9,7 +9,6 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "common/json/json.h"
 #include "common/kubernetes/json_members.h"
 #include "common/kubernetes/names.h"
 #include "common/status/macros.h"
@@ -113,12 +112,12 @@ absl::StatusOr<Pod> ParsePod(const value& json) {
 }
 
 absl::StatusOr<Pod> ParsePod(absl::string_view text) {
-  SIGNET_ASSIGN_OR_RETURN(const value json, json::Parse(text, ApiClient::kMaxWatchLineBytes, kMaxJsonDepth), "pod");
+  SIGNET_ASSIGN_OR_RETURN(const value json, ParseAnswer(text, ApiClient::kMaxWatchLineBytes), "pod");
   return ParsePod(json);
 }
 
 absl::StatusOr<PodList> ParsePodList(absl::string_view text, int* malformed) {
-  SIGNET_ASSIGN_OR_RETURN(const value json, json::Parse(text, ApiClient::kMaxAnswerBytes, kMaxJsonDepth), "pod list");
+  SIGNET_ASSIGN_OR_RETURN(const value json, ParseAnswer(text, ApiClient::kMaxAnswerBytes), "pod list");
   const value* items = Member(&json, "items");
   const value* metadata = Member(&json, "metadata");
   // "items": null is how Go writes an empty list.
@@ -140,8 +139,7 @@ absl::StatusOr<PodList> ParsePodList(absl::string_view text, int* malformed) {
 }
 
 absl::StatusOr<PodEvent> ParsePodEvent(absl::string_view line) {
-  SIGNET_ASSIGN_OR_RETURN(const value json, json::Parse(line, ApiClient::kMaxWatchLineBytes, kMaxJsonDepth),
-                          "pod event");
+  SIGNET_ASSIGN_OR_RETURN(const value json, ParseAnswer(line, ApiClient::kMaxWatchLineBytes), "pod event");
   const value* object = Member(&json, "object");
   if (object == nullptr) return absl::InvalidArgumentError("pod event: no object");
   PodEvent event;
@@ -164,9 +162,14 @@ absl::StatusOr<PodList> ListPods(ApiClient& client, const std::string& path_and_
   PodList all;
   std::string more;
   for (;;) {
-    SIGNET_ASSIGN_OR_RETURN(const std::string answer,
-                            client.Get(absl::StrCat(path_and_query, "&limit=", page_size, more), options));
-    SIGNET_ASSIGN_OR_RETURN(PodList page, ParsePodList(answer), path_and_query);
+    const absl::StatusOr<std::string> answer =
+        client.Get(absl::StrCat(path_and_query, "&limit=", page_size, more), options);
+    if (absl::IsFailedPrecondition(answer.status()) && page_size > 1) {
+      page_size /= 2;
+      continue;
+    }
+    SIGNET_RETURN_IF_ERROR(answer.status());
+    SIGNET_ASSIGN_OR_RETURN(PodList page, ParsePodList(*answer), path_and_query);
     if (all.pods.size() + page.pods.size() > max_pods) {
       return absl::FailedPreconditionError(absl::StrCat(path_and_query, ": more than ", max_pods, " pods"));
     }

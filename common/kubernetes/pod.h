@@ -69,9 +69,9 @@ absl::StatusOr<Pod> ParsePod(absl::string_view text);
 absl::StatusOr<PodList> ParsePodList(absl::string_view text, int* malformed = nullptr);
 absl::StatusOr<PodEvent> ParsePodEvent(absl::string_view line);
 
-// One consistent list, page after page (`page_size` items each). `path_and_query`: "/api/v1/pods?fieldSelector=...",
-// with at least one parameter. `options.timeout` is a page's. kOutOfRange when the list grew too old underway: begin
-// again. At most `max_pods`, else kFailedPrecondition.
+// One consistent list, page after page (`page_size` items each; fewer where large pods make a page too large).
+// `path_and_query`: "/api/v1/pods?fieldSelector=...", with at least one parameter. `options.timeout` is a page's.
+// kOutOfRange when the list grew too old underway: begin again. At most `max_pods`, else kFailedPrecondition.
 absl::StatusOr<PodList> ListPods(ApiClient& client, const std::string& path_and_query, int page_size, size_t max_pods,
                                  const CallOptions& options);
 

@@ -12,7 +12,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
-#include "common/json/json.h"
 #include "common/kubernetes/json_members.h"
 #include "common/kubernetes/names.h"
 #include "common/status/macros.h"
@@ -57,7 +56,7 @@ std::string TokenReviewRequest(absl::string_view token, const std::vector<std::s
 absl::StatusOr<ReviewedToken> ReadTokenReview(absl::string_view answer, const std::vector<std::string>& audiences,
                                               absl::string_view token) {
   // The answer repeats the token in its spec: nothing of it is told but what is picked below.
-  const absl::StatusOr<value> json = json::Parse(answer, kMaxReviewBytes, kMaxJsonDepth);
+  const absl::StatusOr<value> json = ParseAnswer(answer, kMaxReviewBytes);
   const value* status = json.ok() ? Member(&*json, "status") : nullptr;
   if (status == nullptr) return absl::InvalidArgumentError("token review: the answer is no TokenReview");
   const value* authenticated = Member(status, "authenticated");

@@ -76,6 +76,27 @@ TEST(PodTest, NestingIsBounded) {  // Z6
       ListOf(absl::StrCat(R"({"metadata":{"namespace":"ns","name":"p","uid":"u","managedFields":[)", fields, "]}}"))));
 }
 
+// Whoever may make pods must not be able to hide those of others (F15).
+TEST(PodTest, ALargePodHidesNoOther) {
+  std::string args, labels;
+  for (int i = 0; i < 150'000; ++i) absl::StrAppend(&args, i == 0 ? "" : ",", "\"\"");
+  for (int i = 0; i < 20'000; ++i) absl::StrAppend(&labels, i == 0 ? "" : ",", "\"l", i, "\":\"\"");
+  const std::string fat =
+      absl::StrCat(R"({"metadata":{"namespace":"ns","name":"fat","uid":"f","labels":{)", labels,
+                   R"(},"managedFields":[{"fieldsV1":{"f:)", std::string(5000, 'x'),
+                   R"(":{}}}]},"spec":{"containers":[{"name":"c","image":"i","args":[)", args, "]}]}}");
+  SIGNET_ASSERT_OK_AND_ASSIGN(const PodList list, ParsePodList(ListOf(absl::StrCat(fat, ",", kPod))));
+  ASSERT_EQ(list.pods.size(), 2u);
+  EXPECT_EQ(list.pods[0].labels.size(), 20'000u);
+}
+
+TEST(PodTest, ALabelMayHaveTheNameOfWhatIsLeftOut) {
+  SIGNET_ASSERT_OK_AND_ASSIGN(const PodList list, ParsePodList(ListOf(R"({"metadata":{"namespace":"ns","name":"p",
+    "uid":"u","managedFields":[{"a":[1,{"b":[]}]},7],"labels":{"managedFields":"x"}}})")));
+  ASSERT_EQ(list.pods.size(), 1u);
+  EXPECT_THAT(list.pods[0].labels, ElementsAre(Pair("managedFields", "x")));
+}
+
 TEST(PodTest, AMirrorPodTellsTheUidItsStaticPodHas) {
   const auto uid_of = [](absl::string_view annotation, absl::string_view owner) {
     const auto list = ParsePodList(ListOf(absl::StrCat(
@@ -107,13 +128,15 @@ TEST(PodTest, ReadsTheLinesOfAWatch) {
   EXPECT_THAT(ParsePodEvent("{}"), StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
-// Answers each GET with the next of the prepared pages.
+// Answers each GET with the next of the prepared pages; "" is one that is too large.
 class Pages final : public ApiClient {
  public:
   explicit Pages(std::vector<std::string> pages) : pages_(std::move(pages)) {}
   absl::StatusOr<std::string> Get(const std::string& path, const CallOptions&) override {
     paths.push_back(path);
-    return pages_.at(paths.size() - 1);
+    const std::string& page = pages_.at(paths.size() - 1);
+    if (page.empty()) return absl::FailedPreconditionError("answer larger than");
+    return page;
   }
   absl::StatusOr<std::string> Post(const std::string&, absl::string_view, const CallOptions&) override {
     return absl::UnimplementedError("post");
@@ -137,6 +160,11 @@ TEST(PodTest, AListGoesOnUntilItsLastPage) {
   EXPECT_EQ(list.pods.size(), 2u);
   EXPECT_EQ(list.resource_version, "9");
   EXPECT_THAT(pages.paths, ElementsAre("/api/v1/pods?x=1&limit=500", "/api/v1/pods?x=1&limit=500&continue=a%2fb"));
+  Pages large({"", "", ListOf(kPod)});
+  SIGNET_EXPECT_OK(ListPods(large, "/p?x=1", 4, 10, {}));
+  EXPECT_THAT(large.paths, ElementsAre("/p?x=1&limit=4", "/p?x=1&limit=2", "/p?x=1&limit=1"));
+  Pages hopeless({"", ""});
+  EXPECT_THAT(ListPods(hopeless, "/p?x=1", 2, 10, {}), StatusIs(absl::StatusCode::kFailedPrecondition));
   Pages endless({ListOf(kPod, "x"), ListOf(kPod, "x")});
   EXPECT_THAT(ListPods(endless, "/p?x=1", 500, 1, {}), StatusIs(absl::StatusCode::kFailedPrecondition));
 }
