@@ -341,7 +341,7 @@ class HttpApiClient final : public ApiClient {
       if (left_over <= absl::ZeroDuration()) {
         return absl::UnavailableError(absl::StrCat(transfer.verb_and_path,
                                                    waits_for_answer ? ": no answer within " : ": nothing heard for ",
-                                                   absl::FormatDuration(limit)));
+                                                   absl::FormatDuration(absl::Ceil(limit, absl::Milliseconds(1)))));
       }
       const int64_t wait_ms = absl::ToInt64Milliseconds(std::min(left_over, absl::Seconds(10))) + 1;
       curl_multi_poll(multi, nullptr, 0, static_cast<int>(wait_ms), nullptr);

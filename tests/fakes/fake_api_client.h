@@ -69,20 +69,21 @@ class FakeApiClient final : public kubernetes::ApiClient {
  private:
   absl::StatusOr<std::string> Serve(const std::string& method, const std::string& path, absl::string_view body,
                                     const kubernetes::CallOptions& options) {
-    const kubernetes::Cancellation::Waker waker(options.cancel, [this] {
-      std::lock_guard lock(wake_mutex_);
+    // The cancellation's own lock is never asked for with mutex_ held: Cancel() takes them the other way round.
+    bool cancelled = false;
+    const kubernetes::Cancellation::Waker waker(options.cancel, [&] {
+      std::lock_guard lock(mutex_);
+      cancelled = true;
       changed_.notify_all();
     });
     std::unique_lock lock(mutex_);
     calls_.push_back({method, path, std::string(body), options.timeout});
     ++waiting_;
     changed_.notify_all();
-    while (held_ && (options.cancel == nullptr || !options.cancel->cancelled())) {
-      changed_.wait_for(lock, std::chrono::milliseconds(20));  // a wake between look and wait is not missed for long
-    }
+    changed_.wait(lock, [&] { return !held_ || cancelled; });
     --waiting_;
     changed_.notify_all();
-    if (options.cancel != nullptr && options.cancel->cancelled()) return absl::CancelledError(path);
+    if (cancelled) return absl::CancelledError(path);
     const auto answer = answers_.find(absl::StrCat(method.substr(0, method.find(' ')), " ", path));
     if (answer != answers_.end()) return answer->second;
     const auto any = answers_.find(path);
@@ -90,7 +91,6 @@ class FakeApiClient final : public kubernetes::ApiClient {
   }
 
   mutable std::mutex mutex_;
-  std::mutex wake_mutex_;
   std::condition_variable changed_;
   std::map<std::string, absl::StatusOr<std::string>> answers_;
   std::vector<Call> calls_;
