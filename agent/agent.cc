@@ -24,6 +24,7 @@
 #include "agent/sync/synchronizer.h"
 #include "agent/token/token_socket.h"
 #include "agent/workloadattestor/attestation.h"
+#include "agent/workloadattestor/k8s/pod_source.h"
 #include "agent/workloadattestor/registry.h"
 #include "common/concurrency/latest_value.h"
 #include "common/config/reload.h"
@@ -272,6 +273,7 @@ absl::Status Agent::Parts::Reload(const AgentOptions& wanted) {
   if (!config::Differences(reloaded.node_attestor(), now.node_attestor()).empty()) node_attestor.Set(std::move(node));
   if (!config::Differences(reloaded.workload_attestors(), now.workload_attestors()).empty()) {
     attestation->Use(std::move(workloads));
+    if (reloaded.workload_attestors().has_k8s() && !now.workload_attestors().has_k8s()) health.SetReady(kPodsHealth);
   }
   config::LogReloaded(options.config, reloaded, now, kReloadable);
   reloaded = now;

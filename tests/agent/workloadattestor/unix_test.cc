@@ -198,5 +198,39 @@ TEST(WorkloadAttestorRegistryTest, MakesWhatIsConfigured) {
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("workload_attestors.unix.sha256_size_limit")));
 }
 
+TEST(WorkloadAttestorRegistryTest, MakesTheAttestorOfPodsAndSaysWhatItLacks) {
+  fakes::FakeClock clock;
+  telemetry::Metrics registry;
+  Metrics metrics(registry);
+  telemetry::Health health;
+  const WorkloadAttestorDeps deps{clock, metrics, health};
+  const auto wrong = [&](const config::WorkloadAttestors& config, const std::string& what) {
+    EXPECT_THAT(MakeWorkloadAttestors(config, deps), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(what)));
+  };
+  config::WorkloadAttestors config;
+  config::K8sAttestor& k8s = *config.mutable_k8s();
+  k8s.set_node_name_env("SIGNET_TEST_NO_SUCH_VARIABLE");
+  wrong(config, "SIGNET_TEST_NO_SUCH_VARIABLE in the agent's pod from the field spec.nodeName");
+  k8s.set_node_name("Not a name");
+  wrong(config, "no name of a node");
+  k8s.set_node_name("node1");
+  k8s.set_pod_wait("11s");
+  wrong(config, "workload_attestors.k8s.pod_wait");
+  k8s.clear_pod_wait();
+  k8s.set_cgroup_root("/proc");
+  wrong(config, "mount the host's /sys/fs/cgroup there");
+  k8s.clear_cgroup_root();
+  k8s.mutable_kubelet()->set_address("127.0.0.1:1");
+  auto attestors = MakeWorkloadAttestors(config, deps);
+  SIGNET_ASSERT_OK(attestors);
+  ASSERT_EQ(attestors->size(), 2u);
+  EXPECT_EQ((*attestors)[1]->name(), "k8s");
+  EXPECT_TRUE(health.ready());  // nothing runs before it is taken into use
+  k8s.set_kube_config_file("/none");
+  wrong(config, "workload_attestors.k8s.kube_config_file");
+  k8s.clear_kubelet();
+  EXPECT_THAT(MakeWorkloadAttestors(config, deps), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("/none")));
+}
+
 }  // namespace
 }  // namespace signet::agent
