@@ -97,7 +97,7 @@ TokenFrontOptions TokenFrontOf(const config::TokenFront& front, const spiffe::Tr
                       .server_url = front.server_url(),
                       .server_id = server,
                       .offline_grace = config::ParseDuration("token_service.offline_grace", front.offline_grace(),
-                                                             absl::ZeroDuration(), errors)};
+                                                             absl::Seconds(30), errors)};
   CheckSocket("token_service.socket", o.socket, errors);
   if (!o.server_url.empty() && !absl::StartsWith(o.server_url, "https://")) {
     errors.Add("token_service.server_url", "must begin with https://");

@@ -20,7 +20,7 @@ struct TokenFrontOptions {
   std::string socket;
   std::string server_url;  // empty: the issuer's, as the server tells it
   spiffe::Id server_id;
-  absl::Duration offline_grace = absl::ZeroDuration();
+  absl::Duration offline_grace = absl::Seconds(30);  // at most, whatever the server says
 };
 
 struct AgentOptions {

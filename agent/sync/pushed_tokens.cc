@@ -50,6 +50,7 @@ void PushedTokens::Merge(oauth::TokenState& state, TokenUpdate& update) const {
   for (auto& [uri, resource] : update.resources) state.resources[uri] = std::move(resource);
   if (update.keys.has_value()) state.token_keys = *std::move(update.keys);
   if (!update.issuer.empty()) state.issuer = update.issuer;
+  if (update.whole) state.offline_grace = update.offline_grace;
 }
 
 std::shared_ptr<const oauth::TokenState> PushedTokens::Current() const {

@@ -27,6 +27,7 @@ struct TokenUpdate {
   std::vector<std::pair<std::string, oauth::ResourceState>> resources;
   std::vector<std::string> removed_resources;
   std::vector<oauth::Revocation> revocations;
+  absl::Duration offline_grace = absl::ZeroDuration();  // with `whole`
 };
 
 class PushedTokens {

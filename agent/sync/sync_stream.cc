@@ -29,7 +29,8 @@ TokenUpdate TokensFromWire(const sync_v1::TokenState& wire, uint64_t seq) {
                      .truncated = wire.truncated(),
                      .seq = seq,
                      .issuer = wire.issuer(),
-                     .introspection_endpoint = wire.introspection_endpoint()};
+                     .introspection_endpoint = wire.introspection_endpoint(),
+                     .offline_grace = absl::Milliseconds(wire.offline_grace_ms())};
   if (!wire.token_keys().empty()) {
     update.keys.emplace();
     for (const sync_v1::TokenKey& key : wire.token_keys()) {

@@ -90,6 +90,15 @@ bool UsedCalls::Take(const oauth::AccessToken& token, absl::Time now) {
   return true;
 }
 
+bool Sightings::ShouldTell(const std::string& what, absl::Duration now) {
+  MutexLock lock(mutex_);
+  if (now - since_ >= absl::Minutes(1)) {
+    since_ = now;
+    told_.clear();
+  }
+  return told_.size() < kPerMinute && told_.insert(what).second;
+}
+
 // --- judging
 // ------------------------------------------------------------------------------------------------------------
 
@@ -139,8 +148,18 @@ bool Introspection::Spend(const oauth::Presentation& presentation, const oauth::
   return calls_.Take(token, now);
 }
 
-std::optional<std::string> Introspection::Judge(const oauth::Presentation& presentation,
-                                                const PushedTokens::View& view) {
+// A token with a key that is not its own; and of a plain bearer token each peer, for only the server sees them all.
+bool Introspection::ShouldTell(const oauth::Presentation& presentation, const oauth::Judgement& judged) {
+  const bool another_key = oauth::ShownWithAnotherKey(presentation, judged, clock_.Now());
+  const bool bearers_peer = judged.active && judged.token.binding.bearer() && !presentation.peer_x5t_s256.empty();
+  if (!another_key && !bearers_peer) return false;
+  return sightings_.ShouldTell(
+      absl::StrCat(judged.token.jwt_id, bearers_peer ? crypto::Sha256(presentation.peer_x5t_s256) : ""),
+      clock_.Steady());
+}
+
+std::optional<std::string> Introspection::Judge(const oauth::Presentation& presentation, const PushedTokens::View& view,
+                                                bool online) {
   const oauth::TokenState& state = *view.state;
   if (presentation.token.size() > oauth::kMaxJwtBytes) return kInactive;
   std::string hash = crypto::Sha256(presentation.token);
@@ -161,6 +180,7 @@ std::optional<std::string> Introspection::Judge(const oauth::Presentation& prese
     if (judged.active) Keep(verified);
   }
   if (judged.token.context.rev > view.seq) return std::nullopt;
+  if (online && ShouldTell(presentation, judged)) return std::nullopt;
   if (!judged.active) {
     SIGNET_LOG(debug, "a token is not active", {{"caller", presentation.caller}, {"why", judged.why_not}});
     return kInactive;
@@ -175,7 +195,7 @@ std::optional<std::string> Introspection::Judge(const oauth::Presentation& prese
 std::optional<std::string> Introspection::Local(const oauth::Presentation& presentation) {
   const PushedTokens::View view = pushed_.Get();
   if (view.state == nullptr || view.heartbeat_age >= options_.max_heartbeat_age) return std::nullopt;
-  std::optional<std::string> answer = Judge(presentation, view);
+  std::optional<std::string> answer = Judge(presentation, view, /*online=*/true);
   if (answer.has_value()) metrics_.introspections_local.Add();
   return answer;
 }
@@ -200,12 +220,13 @@ std::string Introspection::FromServer(const oauth::Presentation& presentation, s
 
 std::string Introspection::Offline(const oauth::Presentation& presentation) {
   const PushedTokens::View view = pushed_.Get();
-  if (view.state == nullptr || presentation.tool.empty() || view.heartbeat_age > options_.offline_grace) {
+  if (view.state == nullptr || presentation.tool.empty() ||
+      view.heartbeat_age > std::min(options_.offline_grace, view.state->offline_grace)) {
     return kInactive;
   }
   const std::optional<oauth::AccessToken> claims = ReadClaims(presentation.token);
   if (!claims.has_value() || !IsHarmless(*view.state, claims->audience, presentation.tool)) return kInactive;
-  return Judge(presentation, view).value_or(kInactive);
+  return Judge(presentation, view, /*online=*/false).value_or(kInactive);
 }
 
 }  // namespace signet::agent

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "agent/metrics.h"
@@ -60,11 +61,26 @@ class UsedCalls {
   absl::flat_hash_map<std::string, Use> used_ ABSL_GUARDED_BY(mutex_);  // by jti
 };
 
+// What the server is told by being asked, although the agent knows the answer: its alerts and its audit are where
+// anybody looks (T4 allows it at any time). Once a minute for the same thing, and not at a stranger's rate.
+// Thread-safe.
+class Sightings {
+ public:
+  bool ShouldTell(const std::string& what, absl::Duration now);  // steady
+
+ private:
+  static constexpr size_t kPerMinute = 600;
+  Mutex mutex_;
+  absl::Duration since_ ABSL_GUARDED_BY(mutex_) = -absl::InfiniteDuration();
+  absl::flat_hash_set<std::string> told_ ABSL_GUARDED_BY(mutex_);  // since then
+};
+
 class Introspection {
  public:
   struct Options {
     absl::Duration max_heartbeat_age = absl::Seconds(2);  // T4
-    absl::Duration offline_grace = absl::ZeroDuration();  // T4: read-only, low-risk tools; at most 30 s
+    // T4: read-only, low-risk tools; as long as the server says, and no longer than this.
+    absl::Duration offline_grace = absl::Seconds(30);
     size_t verified_limit = 4096, proofs_limit = 262'144, proofs_per_key = 65'536, quota_limit = 65'536;
   };
   Introspection(const PushedTokens& pushed, Clock& clock, Metrics& metrics, Options options);
@@ -87,8 +103,10 @@ class Introspection {
   using VerifiedPtr = std::shared_ptr<Verified>;
   VerifiedPtr Find(const std::string& hash, const oauth::TokenState& state);
   void Keep(VerifiedPtr verified);
-  // nullopt: not at this position, or by a key that is not held.
-  std::optional<std::string> Judge(const oauth::Presentation& presentation, const PushedTokens::View& view);
+  // nullopt: not at this position, or by a key that is not held, or (`online`) the server should hear of it.
+  std::optional<std::string> Judge(const oauth::Presentation& presentation, const PushedTokens::View& view,
+                                   bool online);
+  bool ShouldTell(const oauth::Presentation& presentation, const oauth::Judgement& judged);
   // What is good once is used up, what is counted is counted: false when it was, or none is left.
   bool Spend(const oauth::Presentation& presentation, const oauth::AccessToken& token, absl::string_view dpop_jti);
 
@@ -98,6 +116,7 @@ class Introspection {
   const Options options_;
   SeenProofs proofs_;
   UsedCalls calls_;
+  Sightings sightings_;
   Mutex mutex_;
   std::list<VerifiedPtr> recent_ ABSL_GUARDED_BY(mutex_);  // the last used first
   absl::flat_hash_map<std::string, std::list<VerifiedPtr>::iterator> verified_ ABSL_GUARDED_BY(mutex_);

@@ -29,7 +29,7 @@ class TokenSocket {
     std::string path;
     std::string server_url;  // empty: the issuer's
     spiffe::Id server_id;    // who must answer there
-    absl::Duration offline_grace = absl::ZeroDuration();
+    absl::Duration offline_grace = absl::Seconds(30);  // at most, whatever the server says
     size_t connections_per_uid = 4096;
   };
   // References outlive the socket. `upstream` null: libcurl.

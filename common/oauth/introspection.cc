@@ -92,6 +92,18 @@ Judgement Judge(const Presentation& presentation, const TokenState& state, absl:
   return judgement;
 }
 
+bool ShownWithAnotherKey(const Presentation& presentation, const Judgement& judgement, absl::Time now) {
+  const Binding& binding = judgement.token.binding;
+  if (judgement.active || judgement.token.jwt_id.empty()) return false;
+  if (!binding.x5t_s256.empty()) {
+    return !presentation.peer_x5t_s256.empty() && presentation.peer_x5t_s256 != binding.x5t_s256;
+  }
+  if (binding.jkt.empty() || presentation.dpop_proof.empty()) return false;
+  const auto proof =
+      VerifyDpop(presentation.dpop_proof, presentation.dpop_method, presentation.dpop_uri, presentation.token, now);
+  return proof.ok() && proof->jkt != binding.jkt;
+}
+
 std::string IntrospectionJson(const Judgement& judgement) {
   if (!judgement.active) return R"({"active":false})";
   boost::json::object answer = ClaimsObject(judgement.token);

@@ -38,6 +38,7 @@ struct TokenState {
   Keys token_keys;
   std::map<std::string, ResourceState> resources;  // by canonical URI
   RevocationSet revocations;
+  absl::Duration offline_grace = absl::ZeroDuration();  // on an agent, without the server: read-only low-risk tools
 };
 
 // What the resource saw. The caller is authenticated; `caller` is its SPIFFE ID. The parameters of the request, at an
@@ -59,6 +60,9 @@ struct Judgement {
 // `verified`: a token already verified under these keys (a cache), null: verify now.
 Judgement Judge(const Presentation& presentation, const TokenState& state, absl::Time now,
                 const AccessToken* verified = nullptr);
+// Somebody shows a good token with a key that is not the token's: it was stolen, or passed on. `judgement`: of this
+// presentation.
+bool ShownWithAnotherKey(const Presentation& presentation, const Judgement& judgement, absl::Time now);
 // The RFC 7662 answer, canonical JSON: all claims of the token incl. act, cnf, agent_ctx, authorization_details.
 std::string IntrospectionJson(const Judgement& judgement);
 

@@ -239,6 +239,7 @@ bool WaitingTokens::NextOfWhole(size_t max_bytes, v1::ServerMessage& message) {
     state.set_whole(true);
     state.set_issuer(options.issuer);
     state.set_introspection_endpoint(options.introspection_endpoint);
+    state.set_offline_grace_ms(static_cast<uint32_t>(absl::ToInt64Milliseconds(options.offline_grace)));
     ToWire(*updates_->keys(), state);
   }
   size_t bytes = 0;

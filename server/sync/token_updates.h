@@ -29,6 +29,7 @@ class TokenUpdates {
  public:
   struct Options {
     std::string issuer, introspection_endpoint;
+    absl::Duration offline_grace = absl::ZeroDuration();  // T4
     // Beyond either the state is not pushed at all, and agents ask: 200 bytes a revocation on each agent.
     size_t max_resources = 10'000, max_revocations = 100'000;
     absl::Duration beat_every = absl::Seconds(1);

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/oauth/dpop.h"
+#include "common/oauth/introspection.h"
 #include "server/token/audit_record.h"
 #include "server/token/endpoint_answers.h"
 
@@ -38,16 +39,6 @@ oauth::Presentation PresentationOf(const TokenCall& call) {
   seen.task = request.Get("task");
   seen.session = request.Get("session");
   return seen;
-}
-
-// Somebody shows a good token with a key that is not the token's: it was stolen, or passed on.
-bool ByAnotherKey(const oauth::Presentation& seen, const oauth::Judgement& judgement, absl::Time now) {
-  const oauth::Binding& binding = judgement.token.binding;
-  if (judgement.active || judgement.token.jwt_id.empty()) return false;
-  if (!binding.x5t_s256.empty()) return !seen.peer_x5t_s256.empty() && seen.peer_x5t_s256 != binding.x5t_s256;
-  if (binding.jkt.empty() || seen.dpop_proof.empty()) return false;
-  const auto proof = oauth::VerifyDpop(seen.dpop_proof, seen.dpop_method, seen.dpop_uri, seen.token, now);
-  return proof.ok() && proof->jkt != binding.jkt;
 }
 
 }  // namespace
@@ -106,7 +97,7 @@ void Introspection::Answer(TokenCallPtr call) {
     judgement.active = judgement.why_not.empty();
   }
   boost::json::array anomaly;
-  if (ByAnotherKey(seen, judgement, call->now)) {
+  if (oauth::ShownWithAnotherKey(seen, judgement, call->now)) {
     deps_.alerts.Raise("two-peers", identity, "a token was presented with a key that is not its own", token.txn);
     anomaly.emplace_back("two-peers");
   } else if (judgement.active && token.binding.bearer() &&

@@ -131,9 +131,10 @@ struct TokenServer::Parts {
 
 absl::Status TokenServer::Parts::Build() {
   signer = MakeTokenSigner(d.keys, d.rotator.authorities(), d.clock);
-  updates = std::make_unique<TokenUpdates>(
-      TokenUpdates::Options{.issuer = options.issuer, .introspection_endpoint = urls.introspection}, d.registry,
-      *signer, d.clock);
+  updates = std::make_unique<TokenUpdates>(TokenUpdates::Options{.issuer = options.issuer,
+                                                                 .introspection_endpoint = urls.introspection,
+                                                                 .offline_grace = options.offline_grace},
+                                           d.registry, *signer, d.clock);
   AuditLog::Options log;
   log.server_id = d.server_id;
   log.head_every = options.head_every;

@@ -173,6 +173,9 @@ class TokenFrontTest(unittest.TestCase):
         thumbprint = claims_of(bound)["cnf"]["x5t#S256"]
         self.assertTrue(front.introspect(bound, peer_x5t=thumbprint)["active"])
         self.assertFalse(front.introspect(bound, peer_x5t="other")["active"])
+        # Though its agent judged it, the server knows: an alert, and a record of the refusal.
+        alerts = [alert["kind"] for alert in front.system.signet("alert", "list")["alerts"]]
+        self.assertIn("two-peers", alerts)
         before, end = front.system.fetch()[0]["x509_svid"], time.monotonic() + 50
         rotated = None
         while time.monotonic() < end:

@@ -117,13 +117,61 @@ TEST_F(IntrospectionTest, T4WhatWasSeenMustBeWhatTheTokenSays) {
   EXPECT_THAT(introspection_->Local(good), IsActive());
   for (const auto& spoil : std::vector<std::function<void(oauth::Presentation&)>>{
            [](auto& p) { p.caller = "spiffe://example.org/agent/toolsmith/1"; }, [](auto& p) { p.peer_x5t_s256 = ""; },
-           [](auto& p) { p.peer_x5t_s256 = "other"; }, [](auto& p) { p.task = ""; }, [](auto& p) { p.task = "task-2"; },
-           [](auto& p) { p.tool = "look"; }, [](auto& p) { p.token.back() = p.token.back() == 'A' ? 'B' : 'A'; },
-           [](auto& p) { p.token = "x"; }, [](auto& p) { p.token = std::string(20'000, 'x'); }}) {
+           [](auto& p) { p.task = ""; }, [](auto& p) { p.task = "task-2"; }, [](auto& p) { p.tool = "look"; },
+           [](auto& p) { p.token.back() = p.token.back() == 'A' ? 'B' : 'A'; }, [](auto& p) { p.token = "x"; },
+           [](auto& p) { p.token = std::string(20'000, 'x'); }}) {
     oauth::Presentation bad = good;
     spoil(bad);
     EXPECT_THAT(introspection_->Local(bad), Optional(Eq(kNo)));
   }
+}
+
+TEST_F(IntrospectionTest, ATokenShownWithAnotherKeyIsToldToTheServer) {
+  CatchUp();
+  oauth::Presentation stolen = Show(Claims());
+  stolen.peer_x5t_s256 = "thief";
+  EXPECT_EQ(introspection_->Local(stolen), std::nullopt);         // the server is asked, and has it on record
+  EXPECT_THAT(introspection_->Local(stolen), Optional(Eq(kNo)));  // and not for each time
+  EXPECT_EQ(introspection_->Offline(stolen), kNo);                // away or not
+  EXPECT_EQ(introspection_->FromServer(stolen, R"({"active":false})"), kNo);
+  oauth::AccessToken claims = Claims();
+  const crypto::PrivateKey key = crypto::PrivateKey::Generate(crypto::KeyType::kEcP256).value();
+  claims.binding = {.jkt = "another"};
+  stolen = Show(claims);
+  stolen.dpop_method = "POST";
+  stolen.dpop_uri = kOrders;
+  stolen.dpop_proof = oauth::MakeDpop(key, "POST", kOrders, stolen.token, "", clock_.Now()).value();
+  EXPECT_EQ(introspection_->Local(stolen), std::nullopt);
+  EXPECT_THAT(introspection_->Local(stolen), Optional(Eq(kNo)));
+  clock_.Advance(absl::Minutes(1));
+  CatchUp();
+  EXPECT_EQ(introspection_->Local(stolen), std::nullopt);  // it goes on
+}
+
+TEST_F(IntrospectionTest, AFloodOfStolenTokensDoesNotFloodTheServer) {
+  Sightings sightings;
+  int told = 0;
+  for (int i = 0; i < 5000; ++i) told += sightings.ShouldTell(absl::StrCat(i), absl::Seconds(i % 60));
+  EXPECT_EQ(told, 600);
+}
+
+TEST_F(IntrospectionTest, EachPeerOfABearerTokenIsToldToTheServer) {
+  pushed_.Opened();
+  TokenUpdate state = WholeState(maker_);
+  state.resources[0].second.minimum_binding = oauth::MinimumBinding::kBearer;
+  pushed_.Apply(std::move(state));
+  oauth::AccessToken claims = Claims();
+  claims.binding = {};
+  claims.context.calls = 3;
+  oauth::Presentation seen = Show(claims);
+  for (const char* peer : {"a", "b"}) {
+    seen.peer_x5t_s256 = peer;
+    EXPECT_EQ(introspection_->Local(seen), std::nullopt) << peer;
+    EXPECT_THAT(introspection_->Local(seen), IsActive()) << peer;
+  }
+  seen.peer_x5t_s256 = "";
+  EXPECT_THAT(introspection_->Local(seen), IsActive());         // nothing to compare
+  EXPECT_THAT(introspection_->Local(seen), Optional(Eq(kNo)));  // what was only told was not counted
 }
 
 TEST_F(IntrospectionTest, ARevocationKillsATokenThatWasFoundGoodBefore) {
@@ -210,8 +258,8 @@ TEST_F(IntrospectionTest, OnlyAPlainYesOfTheServerIsOne) {
 }
 
 TEST_F(IntrospectionTest, T4WithoutTheServerOnlyReadOnlyLowRiskToolsWithinTheGrace) {
-  Make({.offline_grace = absl::Seconds(20)});
-  CatchUp();
+  pushed_.Opened();
+  pushed_.Apply(WholeState(maker_, 10, absl::Seconds(20)));
   clock_.Advance(absl::Seconds(19));
   const auto ask = [&](const std::string& tool) {
     oauth::AccessToken claims = Claims();
@@ -228,6 +276,24 @@ TEST_F(IntrospectionTest, T4WithoutTheServerOnlyReadOnlyLowRiskToolsWithinTheGra
   EXPECT_EQ(ask(""), kNo);
   clock_.Advance(absl::Seconds(2));
   EXPECT_EQ(ask("look"), kNo);
+}
+
+TEST_F(IntrospectionTest, T4AnAgentsOwnGraceCanOnlyShortenTheServers) {
+  const auto ask = [&](absl::Duration own, absl::Duration servers) {
+    Make({.offline_grace = own});
+    pushed_.Opened();
+    pushed_.Apply(WholeState(maker_, 10, servers));
+    clock_.Advance(absl::Seconds(10));
+    oauth::AccessToken claims = Claims();
+    TokenMaker::AllowTool(claims, "look");
+    oauth::Presentation seen = Show(claims);
+    seen.tool = "look";
+    return introspection_->Offline(seen);
+  };
+  EXPECT_THAT(ask(absl::Seconds(20), absl::Seconds(20)), HasSubstr(R"("active":true)"));
+  EXPECT_EQ(ask(absl::Seconds(20), absl::Seconds(9)), kNo);
+  EXPECT_EQ(ask(absl::Seconds(9), absl::Seconds(20)), kNo);
+  EXPECT_EQ(ask(absl::Seconds(20), absl::ZeroDuration()), kNo);
 }
 
 TEST_F(IntrospectionTest, T4WithoutAGraceNothingIsActiveOffline) {

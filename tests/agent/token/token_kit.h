@@ -59,13 +59,14 @@ class TokenMaker {
 };
 
 // A whole state at position 10: kOrders with a tool of each kind.
-inline TokenUpdate WholeState(const TokenMaker& maker, uint64_t seq = 10) {
+inline TokenUpdate WholeState(const TokenMaker& maker, uint64_t seq = 10, absl::Duration grace = absl::ZeroDuration()) {
   oauth::ResourceState orders{.servers = {"spiffe://example.org/agent/tools"},
                               .minimum_binding = oauth::MinimumBinding::kDpop};
   orders.tools["look"] = {kToolHash, oauth::Risk::kLow, true};
   orders.tools["look_hard"] = {kToolHash, oauth::Risk::kMedium, true};
   orders.tools["change"] = {kToolHash, oauth::Risk::kLow, false};
   TokenUpdate update{.whole = true, .complete = true, .seq = seq, .issuer = kIssuer};
+  update.offline_grace = grace;
   update.keys = maker.keys();
   update.resources = {{kOrders, std::move(orders)}};
   return update;

@@ -124,6 +124,7 @@ class TokenUpdatesTest : public ::testing::Test {
   void Make(TokenUpdates::Options options = {}) {
     options.issuer = "https://id.example.org";
     options.introspection_endpoint = "https://id.example.org/oauth2/introspect";
+    options.offline_grace = absl::Seconds(7);
     updates_ = std::make_unique<TokenUpdates>(options, registry_, signer_, clock_);
   }
   // An agent's stream; kept as the service keeps it.
@@ -229,6 +230,7 @@ TEST_F(TokenUpdatesTest, T4TheWholeStateThenItsPosition) {
   const auto messages = stream.Take();
   held.On(messages);
   EXPECT_TRUE(messages.front().token_state().whole());
+  EXPECT_EQ(messages.front().token_state().offline_grace_ms(), 7000u);  // T4: it is the server's to say
   EXPECT_TRUE(messages.back().has_heartbeat());
   EXPECT_EQ(held.seq, 12u);
   EXPECT_THAT(held.resources, SizeIs(1));
