@@ -18,6 +18,7 @@
 #include "server/token/admin_input.h"
 #include "server/token/admin_wire.h"
 #include "server/token/chain_lines.h"
+#include "server/token/issuance_gate.h"
 
 namespace signet::server {
 namespace {
@@ -192,6 +193,7 @@ class StoreAdministration final : public Administration {
   absl::Status Reinstate(const AdminCaller&, const token::v1::RevokeRequest& in, token::v1::Revocation& out);
   absl::Status ListRevocations(const AdminCaller&, const token::v1::ListRequest& in,
                                token::v1::ListRevocationsResponse& out);
+  void ShowDeath(token::v1::Grant& out) const;
   void ShowKey(const TokenKeys::Key& key, token::v1::SigningKey& out) const;
   absl::Status ListSigningKeys(const AdminCaller&, const Empty&, token::v1::ListSigningKeysResponse& out);
   absl::Status PrepareSigningKey(const AdminCaller&, const Empty&, token::v1::SigningKey& out);
@@ -380,19 +382,37 @@ absl::Status StoreAdministration::CreateGrant(const AdminCaller&, const token::v
 
 absl::Status StoreAdministration::GetGrant(const AdminCaller&, const token::v1::GetRequest& in, token::v1::Grant& out) {
   if (in.id().empty()) return Missing("id");
-  return Show(d_.store.GetGrant(in.id()), out);
+  SIGNET_RETURN_IF_ERROR(Show(d_.store.GetGrant(in.id()), out));
+  ShowDeath(out);
+  return absl::OkStatus();
 }
 
 absl::Status StoreAdministration::ListGrants(const AdminCaller&, const token::v1::ListRequest& in,
                                              token::v1::ListGrantsResponse& out) {
   SIGNET_ASSIGN_OR_RETURN(const PageRequest page, ReadPage(in));
-  return ShowPage(d_.store.ListGrants(page), out.mutable_grants(), out.mutable_next_page_token());
+  SIGNET_RETURN_IF_ERROR(ShowPage(d_.store.ListGrants(page), out.mutable_grants(), out.mutable_next_page_token()));
+  for (token::v1::Grant& grant : *out.mutable_grants()) ShowDeath(grant);
+  return absl::OkStatus();
+}
+
+// Older than a revocation of what it is for: it needs consent anew, as one that a change of its resource voided.
+void StoreAdministration::ShowDeath(token::v1::Grant& out) const {
+  const auto revocations = d_.registry.revocations();
+  const auto grant = d_.registry.FindGrant(out.id());
+  if (revocations == nullptr || grant == nullptr || grant->state != GrantState::kActive) return;
+  if (IsDead(*grant, *revocations)) out.set_state("void");
 }
 
 absl::Status StoreAdministration::CreateTask(const AdminCaller& caller, const token::v1::Task& in,
                                              token::v1::Task& out) {
   SIGNET_RETURN_IF_ERROR(CheckPrincipal(caller, in.grant()));
   SIGNET_ASSIGN_OR_RETURN(TaskRecord record, ReadTask(in, Input()));
+  const auto revocations = d_.registry.revocations();
+  if (const auto grant = d_.registry.FindGrant(record.grant);
+      grant != nullptr && revocations != nullptr && IsDead(*grant, *revocations)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("grant: ", grant->id, " is void: its identity, user or issuer was revoked since; grant anew"));
+  }
   if (IsOrIsBelow(caller.name, record.identity)) {  // T8, administrator or not
     return absl::PermissionDeniedError(absl::StrCat(caller.name, " may not make the task that constrains it"));
   }

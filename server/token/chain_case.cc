@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "server/token/issuance_gate.h"
+
 namespace signet::server {
 namespace {
 
@@ -71,7 +73,10 @@ std::optional<OAuthError> FillFirstHop(const TokenServiceDeps& deps, const Token
   } else if (!asked_grant.empty()) {
     grant_case.grant = deps.registry.FindGrant(asked_grant);
   }
-  const auto grants = deps.registry.GrantsOf(input.user->issuer, input.user->subject, input.client_definition);
+  auto grants = deps.registry.GrantsOf(input.user->issuer, input.user->subject, input.client_definition);
+  if (const auto revocations = deps.registry.revocations()) {
+    std::erase_if(grants, [&](const auto& grant) { return IsDead(*grant, *revocations); });
+  }
   std::string fallback;
   const GrantRecord* only = grant_case.grant != nullptr ? grant_case.grant.get()
                             : grants.size() == 1        ? grants.front().get()

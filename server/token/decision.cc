@@ -199,10 +199,27 @@ Verdict CheckTarget(const DecisionInput& in) {
   return std::nullopt;
 }
 
+// Whether a tool that is asked for is declared otherwise than it was consented to.
+bool ToolChanged(const DecisionInput& in, const Atoms& asked) {
+  if (!Delegates(in.kind)) return false;
+  for (const Atom& atom : asked) {
+    for (const Atom& consented : in.grant->atoms) {
+      if (atom.tool && consented.tool && atom.resource == consented.resource && atom.action == consented.action &&
+          atom.tool_hash != consented.tool_hash) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
 Verdict CheckRequest(const DecisionInput& in) {
   if (!in.unknown_tools.empty()) {
     return Refuse("invalid_authorization_details", "tool_undeclared",
                   absl::StrCat("not declared as named: ", absl::StrJoin(in.unknown_tools, ", ")));
+  }
+  if (ToolChanged(in, in.named_tools)) {
+    return Refuse("invalid_authorization_details", "tool_changed", "a tool is not the one that was consented to");
   }
   if (in.max_calls.has_value() && *in.max_calls < 1) return Refuse("invalid_request", "", "max_calls below 1");
   return std::nullopt;
@@ -271,7 +288,7 @@ class Arithmetic {
                      [&](const Atom& a) { return a.resource == in_.resource; })) {
       out_.granted.clear();
       if (stale) return Refuse("invalid_scope", "rights_stale", "the user's rights are older than the issuer allows");
-      if (ToolChanged()) {
+      if (ToolChanged(in_, in_.requested)) {
         return Refuse("invalid_authorization_details", "tool_changed", "the tool is not the one that was consented to");
       }
       return Refuse("invalid_scope", "", "nothing of what is asked is allowed");
@@ -361,19 +378,6 @@ class Arithmetic {
     }
     absl::StatusOr<Atoms> normal = oauth::Normalize(std::move(all));
     return normal.ok() ? *std::move(normal) : Atoms();
-  }
-
-  bool ToolChanged() const {
-    if (!Delegates(in_.kind)) return false;
-    for (const Atom& asked : in_.requested) {
-      for (const Atom& consented : in_.grant->atoms) {
-        if (asked.tool && consented.tool && asked.resource == consented.resource && asked.action == consented.action &&
-            asked.tool_hash != consented.tool_hash) {
-          return true;
-        }
-      }
-    }
-    return false;
   }
 
   void AddScope(const std::string& scope) {

@@ -43,6 +43,7 @@ struct DecisionInput {
   bool nothing_asked = false;
   oauth::Atoms requested;                  // Requested() of both expansions below
   std::vector<std::string> unknown_tools;  // named in authorization_details, not declared: refused
+  oauth::Atoms named_tools;                // named there and declared: refused when they changed since consent
   std::string task, session;               // repeats only (T1), but for the first hop, which sets them
   std::optional<int64_t> max_calls;
   oauth::Binding binding;

@@ -1,6 +1,7 @@
 #include "server/token/grant_request.h"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 
 #include "absl/strings/str_cat.h"
@@ -110,6 +111,8 @@ std::optional<OAuthError> ReadRequested(const TokenRequest& request, GrantCase& 
       by_details.insert(by_details.end(), more.begin(), more.end());
     }
   }
+  std::copy_if(by_details.begin(), by_details.end(), std::back_inserter(input.named_tools),
+               [](const oauth::Atom& atom) { return atom.tool; });
   absl::StatusOr<oauth::Atoms> requested = Requested(by_scope, by_details);
   if (!requested.ok()) {
     return OAuthError{400, "invalid_authorization_details", std::string(requested.status().message()), "", ""};

@@ -84,6 +84,15 @@ std::optional<std::string> BlockedByRevocation(const oauth::RevocationSet& revoc
 
 }  // namespace
 
+bool IsDead(const GrantRecord& grant, const oauth::RevocationSet& revocations) {
+  const auto killed = [&](EntityKind kind, const std::string& entity) {
+    const oauth::Revocation* found = revocations.Find(kind, entity);
+    return found != nullptr && grant.rev < found->seq;
+  };
+  return killed(EntityKind::kIdentity, grant.identity) || killed(EntityKind::kIssuer, grant.user_issuer) ||
+         killed(EntityKind::kUser, oauth::UserKey(grant.user_issuer, grant.user_subject));
+}
+
 std::optional<std::string> IssuanceGate::Check(const oauth::AccessToken& token, const std::string& family) const {
   const std::shared_ptr<const oauth::RevocationSet> revocations = registry_.revocations();
   if (revocations == nullptr) return "the registry, which is not loaded yet";
@@ -103,7 +112,9 @@ std::optional<std::string> IssuanceGate::Check(const oauth::AccessToken& token, 
   }
   if (!context.grant.empty()) {
     const std::shared_ptr<const GrantRecord> grant = registry_.FindGrant(context.grant);
-    if (grant == nullptr || grant->state != GrantState::kActive) return Name(EntityKind::kGrant, context.grant);
+    if (grant == nullptr || grant->state != GrantState::kActive || IsDead(*grant, *revocations)) {
+      return Name(EntityKind::kGrant, context.grant);
+    }
   }
   if (!context.task.empty()) {
     const std::shared_ptr<const TaskRecord> task = registry_.FindTask(context.task);

@@ -14,6 +14,9 @@
 
 namespace signet::server {
 
+// T3: what an identity, a user or an issuer was granted before it was revoked never holds again.
+bool IsDead(const GrantRecord& grant, const oauth::RevocationSet& revocations);
+
 class IssuanceGate {
  public:
   explicit IssuanceGate(const TokenRegistry& registry);
@@ -33,8 +36,8 @@ class IssuanceGate {
   };
   // What blocks a token like this one now: the entity, for audit; nullopt: nothing. Looks at all it descends from:
   // revocations, the states of identities, grant and task, and whether issuer and resource are still registered. A
-  // task that is older than a revocation of its identity, instance, user or issuer stays dead after the reinstatement.
-  // `family`: of the refresh token that asks for it.
+  // grant that is older than a revocation of its identity, user or issuer, and a task than one of its instance too,
+  // stay dead after the reinstatement. `family`: of the refresh token that asks for it.
   std::optional<std::string> Check(const oauth::AccessToken& token, const std::string& family = "") const;
   // The same, and `ticket` is taken when nothing does.
   std::optional<std::string> Enter(const oauth::AccessToken& token, Ticket& ticket, const std::string& family = "");

@@ -168,6 +168,11 @@ def check_context(r, has_parent):
         refuse_unless(task["root_subject"] in ("", " ".join(user["pair"])), "access_denied", "user_mismatch")
 
 
+def changed(r, asked):
+    consented = to_set(r["grant"]["atoms"])
+    return any(tool and key in consented and consented[key][0] != value[0] for key, value in asked.items() for tool in [key[1]])
+
+
 def check_target(r, delegates):
     target = r["target"]
     refuse_unless(target and not target["tombstone"] and target["uri"] == r["resource"], "invalid_target")
@@ -176,6 +181,7 @@ def check_target(r, delegates):
         inside = all(c["uri"] in r["grant"]["audiences"] for c in [target, *r["carried"]])
         refuse_unless(inside, "invalid_target", "consent_boundary")
     refuse_unless(not r["unknown_tools"], "invalid_authorization_details", "tool_undeclared")
+    refuse_unless(not (delegates and changed(r, to_set(r["named_tools"]))), "invalid_authorization_details", "tool_changed")
     refuse_unless(r["max_calls"] is None or r["max_calls"] >= 1, "invalid_request")
     refuse_unless(not r["x5t"] or r["certificate_not_after"] is not None, "invalid_request", "binding_required")
     strength = MTLS if r["x5t"] else DPOP if r["jkt"] else BEARER
@@ -227,10 +233,7 @@ def permissions(r, delegates, has_parent):
         granted = meet(granted, operand)
     if not any(resource == r["resource"] for resource, _, _ in granted):
         refuse_unless(not stale, "invalid_scope", "rights_stale")
-        consented = to_set(r["grant"]["atoms"]) if delegates else {}
-        changed = any(tool and key in consented and consented[key][0] != value[0]
-                      for key, value in asked.items() for tool in [key[1]])
-        refuse_unless(not changed, "invalid_authorization_details", "tool_changed")
+        refuse_unless(not (delegates and changed(r, asked)), "invalid_authorization_details", "tool_changed")
         raise Refused("invalid_scope")
     names = [*target["scopes"], *(scope for tool in target["tools"] for scope in tool["needs"])]
     scopes = []

@@ -123,6 +123,7 @@ json::object InputValue(const DecisionInput& in) {
   o["nothing_asked"] = in.nothing_asked;
   o["requested"] = AtomsValue(in.requested);
   o["unknown_tools"] = Texts(in.unknown_tools);
+  o["named_tools"] = AtomsValue(in.named_tools);
   o["task"] = in.task;
   o["session"] = in.session;
   o["max_calls"] = Number(in.max_calls);
@@ -369,6 +370,11 @@ void Write(uint64_t seed) {
       in.kind = RequestKind::kRefresh;
       in.refresh_not_after =
           world.dice.Chance(50) ? absl::InfiniteFuture() : kNow + absl::Seconds(world.dice.Below(100));
+    }
+    if (world.dice.Chance(20)) {
+      for (const oauth::Atom& atom : in.requested) {
+        if (atom.tool) in.named_tools.push_back(atom);
+      }
     }
     Break broken(world, in);
     if (world.dice.Chance(40)) broken.Something();

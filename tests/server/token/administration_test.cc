@@ -538,6 +538,23 @@ TEST_F(AdministrationTest, T3RevokingWaitsForWhatWasLetThroughBefore) {
   EXPECT_THAT(state("gone"), StatusIs(kInvalid));
 }
 
+TEST_F(AdministrationTest, T3AGrantOlderThanASuspensionIsVoidAfterIt) {
+  const std::string grant = World();
+  EXPECT_EQ(Call<v1::Grant>("GetGrant", ById(grant)).value().state(), "active");
+  v1::SetIdentityStateRequest state;
+  state.set_spiffe_id(kPlanner);
+  for (const char* next : {"suspended", "active"}) {
+    state.set_state(next);
+    SIGNET_ASSERT_OK(Call<v1::Identity>("SetIdentityState", state));
+  }
+  EXPECT_EQ(Call<v1::Grant>("GetGrant", ById(grant)).value().state(), "void");
+  EXPECT_EQ(Call<v1::ListGrantsResponse>("ListGrants", v1::ListRequest()).value().grants(0).state(), "void");
+  EXPECT_THAT(Call<v1::Task>("CreateTask", Task(grant)), StatusIs(absl::StatusCode::kFailedPrecondition));
+  const std::string anew = Call<v1::Grant>("CreateGrant", Grant()).value().id();
+  EXPECT_EQ(Call<v1::Grant>("GetGrant", ById(anew)).value().state(), "active");
+  EXPECT_THAT(Call<v1::Task>("CreateTask", Task(anew)), IsOk());
+}
+
 TEST_F(AdministrationTest, RevokesAndReinstatesByKindAndEntity) {
   World();
   const auto revoke = [&](const std::string& kind, const std::string& entity) {

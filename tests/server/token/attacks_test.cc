@@ -504,6 +504,8 @@ TEST_F(AttacksTest, D2_10UndeclaredAndChangedToolsAreClosed) {
   changed.tools[0].hash = World::Hash('f');
   kit.Put(changed);
   EXPECT_EQ(ask("query").reason(), "tool_changed");
+  EXPECT_EQ(ask(R"(list","query)").reason(), "tool_changed");  // beside one that is as it was
+  EXPECT_EQ(ask("list").status, 200);
   FormFields seen = kit.Presented(kit.planner, query.token(), World::kOrdersUri);
   seen["tool"] = "query";
   EXPECT_EQ(kit.Introspect(kit.orders, query.token(), seen).text, R"({"active":false})");
@@ -527,7 +529,15 @@ TEST_F(AttacksTest, T3ARevokedUserStaysOutUntilReinstatedAndWithOldTokensForEver
   EXPECT_EQ(WorkerHop(first).reason(), "revoked");
   FormFields without_task{{"resource", World::kWorkerUri}, {"scope", "work:run"}};
   EXPECT_EQ(kit.Exchange(kit.planner, user, without_task).error(), "invalid_request");  // the old token never again
-  EXPECT_EQ(kit.Exchange(kit.planner, kit.UserToken(), without_task).status, 200);      // the consent holds again
+  // What was granted before is dead too: the user consents anew.
+  EXPECT_EQ(kit.Exchange(kit.planner, kit.UserToken(), without_task).error(), "invalid_target");
+  FormFields by_name = without_task;
+  by_name["grant"] = kit.world.grant.id;
+  EXPECT_EQ(kit.Exchange(kit.planner, kit.UserToken(), by_name).reason(), "revoked");
+  GrantRecord anew = kit.world.grant;
+  anew.id = "grant-anew";
+  kit.Create(anew);
+  EXPECT_EQ(kit.Exchange(kit.planner, kit.UserToken(), without_task).status, 200);
 }
 
 TEST_F(AttacksTest, T3ATaskOlderThanTheSuspensionOfItsIdentityStaysDead) {
@@ -538,7 +548,16 @@ TEST_F(AttacksTest, T3ATaskOlderThanTheSuspensionOfItsIdentityStaysDead) {
   kit.CatchUp();
   EXPECT_EQ(kit.Exchange(kit.planner, kit.UserToken(), kit.FirstHop()).reason(), "revoked");
   TaskRecord task = kit.world.task;
+  task.id = "task-8";
+  kit.Create(task);
+  FormFields of_old_grant = kit.FirstHop();
+  of_old_grant["task"] = "task-8";
+  EXPECT_EQ(kit.Exchange(kit.planner, kit.UserToken(), of_old_grant).reason(), "revoked");
+  GrantRecord anew = kit.world.grant;
+  anew.id = "grant-anew";
+  kit.Create(anew);
   task.id = "task-9";
+  task.grant = anew.id;
   kit.Create(task);
   FormFields fields = kit.FirstHop();
   fields["task"] = "task-9";

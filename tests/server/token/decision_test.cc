@@ -197,6 +197,13 @@ TEST_F(DecisionTest, D2_10_ToolsThatAreNotWhatWasConsentedToAreRefused) {
   in.requested = ExpandDetails(w.orders_resource, {{.resource = World::kOrdersUri, .tools = {"query"}}}, &unknown);
   EXPECT_THAT(unknown, IsEmpty());
   EXPECT_EQ(Outcome(in), "invalid_authorization_details/tool_changed");
+  // With others that are as they were, too: what is named is had whole, or refused. By a scope it is left out.
+  in.requested =
+      ExpandDetails(w.orders_resource, {{.resource = World::kOrdersUri, .tools = {"query", "list"}}}, &unknown);
+  EXPECT_EQ(Outcome(in), "granted");
+  in.named_tools = in.requested;
+  EXPECT_EQ(Outcome(in), "invalid_authorization_details/tool_changed");
+  in.named_tools.clear();
   // Renamed to a trusted name: the hash is not that of the trusted one.
   w.orders_resource.tools[0] = World::Tool("query", 'c', {"orders:read"});
   in.requested = ExpandDetails(w.orders_resource, {{.resource = World::kOrdersUri, .tools = {"query"}}}, &unknown);
