@@ -42,6 +42,8 @@
 #include "server/datastore/sqlite_data_store.h"
 #include "server/metrics.h"
 #include "server/nodeattestor/registry.h"
+#include "server/federation/bundle_client.h"
+#include "server/federation/bundle_refresher.h"
 #include "server/pruner.h"
 #include "server/server_svid.h"
 #include "server/sync/agent_sync_service.h"
@@ -126,6 +128,8 @@ struct Server::Parts {
   std::unique_ptr<FeedApplier> applier;
   std::unique_ptr<ServerSvid> svid;
   std::unique_ptr<TokenServer> token;  // null: off
+  std::unique_ptr<BundleClient> bundle_client;
+  std::unique_ptr<BundleRefresher> bundle_refresher;
   std::unique_ptr<Executor> attesting;
   std::unique_ptr<Executor> asking;  // attestors that wait for others than our store
   LatestValue<NodeAttestors> attestors;
@@ -195,6 +199,10 @@ absl::Status Server::Parts::BuildState() {
                                    {server_id, options.data_dir, options.policy, *store, *index, *token_registry,
                                     *applier, *keys, *rotator, *svid, health, clock, metrics}));
   }
+  bundle_client = std::make_unique<BundleClient>(
+      BundleClient::Options{}, [this](const spiffe::TrustDomain& name) { return index->FindBundle(name); }, clock);
+  bundle_refresher = std::make_unique<BundleRefresher>(
+      *store, [this](const FederationRelationship& peer) { return bundle_client->Fetch(peer); }, clock);
   attesting = std::make_unique<Executor>(Executor::Options{"attest", 2, 1024});
   asking = std::make_unique<Executor>(Executor::Options{"attest-remote", kRemoteThreads, 1024});
   SIGNET_ASSIGN_OR_RETURN(NodeAttestors made, MakeNodeAttestors(options.node_attestors, attestor_deps()));
@@ -231,7 +239,7 @@ absl::Status Server::Parts::BuildApi() {
   services.push_back(MakeBundleService({own, *calls, *store, *index}));
   services.push_back(MakeDebugService({*calls, svid->svid(), *index, clock}));
   services.push_back(MakeLoggerService(*calls));
-  services.push_back(MakeTrustDomainService(*calls));
+  services.push_back(MakeTrustDomainService({own, *calls, *store, *bundle_refresher}));
   services.push_back(MakeLocalAuthorityService(*calls));
   services.push_back(MakeAdministrationService(*calls, token == nullptr ? nullptr : &token->administration()));
 
@@ -392,6 +400,7 @@ void Server::Shutdown(absl::Duration grace) {
     SIGNET_LOG(info, "stopped", {});
   }
   if (p.token != nullptr) p.token->Stop();
+  p.bundle_refresher.reset();
   p.store_check.reset();
   p.publication.reset();
   p.pruner.reset();

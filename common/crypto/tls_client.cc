@@ -45,6 +45,13 @@ int VerifyServer(X509_STORE_CTX* context, void* judge) {
 
 }  // namespace
 
+void JudgeTlsServer(void* ssl_ctx, const JudgeServer* judge) {
+  auto* context = static_cast<SSL_CTX*>(ssl_ctx);
+  SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nullptr);
+  SSL_CTX_set_cert_verify_callback(context, &VerifyServer, const_cast<JudgeServer*>(judge));
+  SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+}
+
 absl::Status PrepareTlsClient(void* ssl_ctx, const std::vector<Certificate>& chain, const PrivateKey& key,
                               const JudgeServer* judge) {
   auto* context = static_cast<SSL_CTX*>(ssl_ctx);
@@ -58,9 +65,7 @@ absl::Status PrepareTlsClient(void* ssl_ctx, const std::vector<Certificate>& cha
   if (SSL_CTX_use_PrivateKey(context, KeyAccess::Get(key)) != 1 || SSL_CTX_check_private_key(context) != 1) {
     return OpenSslError("SSL_CTX_use_PrivateKey");
   }
-  SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nullptr);
-  SSL_CTX_set_cert_verify_callback(context, &VerifyServer, const_cast<JudgeServer*>(judge));
-  SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+  JudgeTlsServer(ssl_ctx, judge);
   return absl::OkStatus();
 }
 

@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/crypto/tls_client.h"
 
 namespace signet::net {
 
@@ -15,6 +16,10 @@ namespace signet::net {
 // when the answer or its headers are larger than `max_bytes`; kInvalidArgument for another scheme.
 absl::StatusOr<std::string> HttpsGet(const std::string& url, size_t max_bytes, absl::Duration timeout,
                                      const std::string& ca_file = "");
+
+// The same, and `judge` alone says whether the server is who it should be: no roots, no host name.
+absl::StatusOr<std::string> HttpsGetJudged(const std::string& url, size_t max_bytes, absl::Duration timeout,
+                                           const crypto::JudgeServer& judge);
 
 // The same for a URL that others chose: no redirect, no proxy (nor one of the environment), and the address that is
 // connected to, after the name was resolved, must be public. kPermissionDenied names the URL when it is not.

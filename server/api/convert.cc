@@ -3,12 +3,16 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "common/spiffe/wire.h"
 #include "common/status/macros.h"
 #include "spire/api/types/agent.pb.h"
 #include "spire/api/types/entry.pb.h"
 #include "spire/api/types/federateswith.pb.h"
+#include "spire/api/types/federationrelationship.pb.h"
 #include "spire/api/types/jwtsvid.pb.h"
 #include "spire/api/types/selector.pb.h"
 #include "spire/api/types/spiffeid.pb.h"
@@ -139,6 +143,79 @@ void AgentToWire(const AgentRecord& agent, const wire::AgentMask* mask, wire::Ag
   if (mask == nullptr || mask->banned()) out.set_banned(agent.banned);
   if (mask == nullptr || mask->can_reattest()) out.set_can_reattest(agent.can_reattest);
   if (mask == nullptr || mask->agent_version()) out.set_agent_version(agent.agent_version);
+}
+
+absl::Status CheckBundleEndpointUrl(absl::string_view url) {
+  constexpr absl::string_view kScheme = "https://";
+  constexpr size_t kMaxUrlBytes = 2048;
+  const auto refusal = [](absl::string_view why) { return Refusal("bundle_endpoint_url", why); };
+  if (url.empty()) return refusal("missing");
+  if (url.size() > kMaxUrlBytes) return refusal(absl::StrCat("longer than ", kMaxUrlBytes, " bytes"));
+  if (std::any_of(url.begin(), url.end(), [](char c) { return !absl::ascii_isgraph(c) || c == '\\'; })) {
+    return refusal("not a URL");
+  }
+  if (!absl::StartsWithIgnoreCase(url, kScheme)) return refusal("must use the https scheme");
+  url.remove_prefix(kScheme.size());
+  const absl::string_view authority = url.substr(0, url.find_first_of("/?#"));
+  if (absl::StrContains(authority, '@')) return refusal("must not contain user information");
+  const size_t bracket = authority.rfind(']');  // of an IPv6 address
+  const size_t colon = authority.find(':', bracket == authority.npos ? 0 : bracket);
+  if (authority.substr(0, colon).empty()) return refusal("must name a host");
+  if (colon == authority.npos) return absl::OkStatus();
+  uint32_t port = 0;
+  if (!absl::SimpleAtoi(authority.substr(colon + 1), &port) || port == 0 || port > 65535) {
+    return refusal("bad port");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<WantedFederation> FederationFromClient(const wire::FederationRelationship& in,
+                                                      const wire::FederationRelationshipMask* mask,
+                                                      const spiffe::TrustDomain& own) {
+  SIGNET_ASSIGN_OR_RETURN(spiffe::TrustDomain name, spiffe::TrustDomain::ParseNameOrId(in.trust_domain()),
+                          "trust_domain");
+  if (name == own) return Refusal("trust_domain", "is the server's own");
+  WantedFederation wanted{.relationship = {.trust_domain = std::move(name), .bundle_endpoint_url = {}}, .fields = {}};
+  if (mask != nullptr) {
+    wanted.fields = {mask->bundle_endpoint_url(), mask->bundle_endpoint_profile(), mask->trust_domain_bundle()};
+  }
+  FederationRelationship& out = wanted.relationship;
+  if (wanted.fields.bundle_endpoint_url) {
+    SIGNET_RETURN_IF_ERROR(CheckBundleEndpointUrl(in.bundle_endpoint_url()));
+    out.bundle_endpoint_url = in.bundle_endpoint_url();
+  }
+  if (wanted.fields.bundle_endpoint_profile) {
+    if (in.has_https_spiffe()) {
+      SIGNET_ASSIGN_OR_RETURN(out.endpoint_spiffe_id, spiffe::Id::Parse(in.https_spiffe().endpoint_spiffe_id()),
+                              "endpoint_spiffe_id");
+    } else if (!in.has_https_web()) {
+      return Refusal("bundle_endpoint_profile", "missing: https_web or https_spiffe");
+    }
+  }
+  if (wanted.fields.bundle && in.has_trust_domain_bundle()) {
+    SIGNET_ASSIGN_OR_RETURN(out.bundle, spiffe::BundleFromWire(in.trust_domain_bundle()), "trust_domain_bundle");
+    if (out.bundle->trust_domain != out.trust_domain) {
+      return Refusal("trust_domain_bundle", absl::StrCat("is of trust domain ", out.bundle->trust_domain.name(),
+                                                         ", not of ", out.trust_domain.name()));
+    }
+  }
+  return wanted;
+}
+
+void FederationToWire(const FederationRelationship& relationship, const wire::FederationRelationshipMask* mask,
+                      wire::FederationRelationship& out) {
+  out.set_trust_domain(relationship.trust_domain.name());
+  if (mask == nullptr || mask->bundle_endpoint_url()) out.set_bundle_endpoint_url(relationship.bundle_endpoint_url);
+  if (mask == nullptr || mask->bundle_endpoint_profile()) {
+    if (relationship.endpoint_spiffe_id) {
+      out.mutable_https_spiffe()->set_endpoint_spiffe_id(relationship.endpoint_spiffe_id->string());
+    } else {
+      out.mutable_https_web();
+    }
+  }
+  if ((mask == nullptr || mask->trust_domain_bundle()) && relationship.bundle) {
+    spiffe::ToWire(*relationship.bundle, out.mutable_trust_domain_bundle());
+  }
 }
 
 PageRequest PageFromWire(int32_t page_size, const std::string& page_token) {

@@ -18,6 +18,8 @@ class AgentMask;
 class Entry;
 class EntryMask;
 class FederatesWithMatch;
+class FederationRelationship;
+class FederationRelationshipMask;
 class JWTSVID;
 class SelectorMatch;
 class SPIFFEID;
@@ -53,6 +55,20 @@ absl::StatusOr<WantedEntry> EntryFromClient(const wire::Entry& in, const wire::E
 // An entry as a client sees it. Without mask everything; the id always.
 void EntryToWire(const spiffe::Entry& entry, const wire::EntryMask* mask, wire::Entry& out);
 void AgentToWire(const AgentRecord& agent, const wire::AgentMask* mask, wire::Agent& out);
+
+// A relationship as a client wants it: without mask everything, with one only what it names; the trust domain always,
+// which may not be our own. A bundle must be that trust domain's.
+struct WantedFederation {
+  FederationRelationship relationship;
+  FederationFields fields;
+};
+absl::StatusOr<WantedFederation> FederationFromClient(const wire::FederationRelationship& in,
+                                                      const wire::FederationRelationshipMask* mask,
+                                                      const spiffe::TrustDomain& own);
+void FederationToWire(const FederationRelationship& relationship, const wire::FederationRelationshipMask* mask,
+                      wire::FederationRelationship& out);
+// SPIFFE Federation 5.1: https, a host, no user information. What libcurl is given later.
+absl::Status CheckBundleEndpointUrl(absl::string_view url);
 
 // 0 and less: everything in one page, as SPIRE's clients expect.
 PageRequest PageFromWire(int32_t page_size, const std::string& page_token);

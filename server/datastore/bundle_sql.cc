@@ -110,6 +110,14 @@ absl::StatusOr<spiffe::Bundle> ApplyBundleChange(WriteContext& context, const sp
   return bundle;
 }
 
+absl::StatusOr<bool> ReplaceBundle(WriteContext& context, const spiffe::Bundle& bundle) {
+  const absl::StatusOr<spiffe::Bundle> stored = SelectBundle(context.db, bundle.trust_domain);
+  if (!stored.ok() && !absl::IsNotFound(stored.status())) return stored.status();
+  if (stored.ok() && *stored == bundle) return false;
+  SIGNET_RETURN_IF_ERROR(WriteBundle(context, bundle));
+  return true;
+}
+
 absl::Status WriteJournal(WriteContext& context, const std::string& server_id, const std::string& journal) {
   return context.db.Run("INSERT OR REPLACE INTO journals (server_id, journal) VALUES (?, ?)", server_id,
                         SqliteBlob{journal});

@@ -13,6 +13,8 @@ namespace signet::server {
 
 absl::StatusOr<spiffe::Bundle> ApplyBundleChange(WriteContext& context, const spiffe::TrustDomain& trust_domain,
                                                  const BundleChange& change);
+// True when it was not stored like this already.
+absl::StatusOr<bool> ReplaceBundle(WriteContext& context, const spiffe::Bundle& bundle);
 absl::Status WriteJournal(WriteContext& context, const std::string& server_id, const std::string& journal);
 
 absl::StatusOr<spiffe::Bundle> SelectBundle(SqliteConnection& db,

@@ -92,6 +92,27 @@ class BundleStore {
                             Completion<spiffe::Bundle> done) = 0;
 };
 
+// Federation relationships, by foreign trust domain. No part of memory follows them: they have no place in the change
+// feed, but the bundles written with them have.
+class FederationStore {
+ public:
+  virtual ~FederationStore() = default;
+  // A bundle given is stored in the same transaction. Items are independent. kAlreadyExists.
+  virtual void CreateFederations(std::vector<FederationRelationship> relationships,
+                                 Completion<std::vector<FederationResult>> done) = 0;
+  virtual void UpdateFederations(std::vector<FederationRelationship> relationships, FederationFields fields,
+                                 Completion<std::vector<FederationResult>> done) = 0;  // kNotFound
+  // The bundles stay. kNotFound.
+  virtual void DeleteFederations(std::vector<spiffe::TrustDomain> trust_domains,
+                                 Completion<std::vector<absl::Status>> done) = 0;
+  virtual absl::StatusOr<FederationRelationship> GetFederation(const spiffe::TrustDomain& trust_domain) = 0;
+  virtual absl::StatusOr<Page<FederationRelationship>> ListFederations(const PageRequest& page) = 0;
+  // A fetched bundle, whole, in the place of what was stored: its sequence number is its own trust domain's. Nothing is
+  // written when it is stored like this already; completes with true when it was not. kNotFound: the relationship has
+  // been deleted meanwhile.
+  virtual void SetFetchedBundle(spiffe::Bundle bundle, Completion<bool> done) = 0;
+};
+
 // The CA's journal: opaque bytes for each server id, written together with what it publishes.
 class JournalStore {
  public:
@@ -131,6 +152,7 @@ class DataStore : public EntryStore,
                   public AgentStore,
                   public JoinTokenStore,
                   public BundleStore,
+                  public FederationStore,
                   public JournalStore,
                   public IssuanceLog,
                   public ChangeFeed,

@@ -104,6 +104,25 @@ struct EntryFields {
        expires_at = true, additional_attributes = true;
 };
 
+// How the bundle of a foreign trust domain is had.
+struct FederationRelationship {
+  spiffe::TrustDomain trust_domain;
+  std::string bundle_endpoint_url;                    // https://...
+  std::optional<spiffe::Id> endpoint_spiffe_id = {};  // profile https_spiffe: who must answer; none: https_web
+  // Read: what is stored of it, if anything. Written: takes the place of what is stored; none leaves that alone.
+  std::optional<spiffe::Bundle> bundle = {};
+  friend bool operator==(const FederationRelationship&, const FederationRelationship&) = default;
+};
+// Which parts an update replaces.
+struct FederationFields {
+  bool bundle_endpoint_url = true, bundle_endpoint_profile = true, bundle = true;
+};
+// One status an item of a batch; `record` is the stored one.
+struct FederationResult {
+  absl::Status status;
+  std::optional<FederationRelationship> record = {};
+};
+
 // A change of one trust domain's bundle. The sequence number grows whenever the content changes.
 struct BundleChange {
   std::vector<spiffe::X509Authority> add_x509;

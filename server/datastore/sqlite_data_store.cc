@@ -8,6 +8,7 @@
 #include "server/datastore/agent_sql.h"
 #include "server/datastore/bundle_sql.h"
 #include "server/datastore/entry_sql.h"
+#include "server/datastore/federation_sql.h"
 #include "server/datastore/feed_sql.h"
 #include "server/datastore/sqlite_readers.h"
 #include "server/datastore/sqlite_schema.h"
@@ -216,6 +217,77 @@ void SqliteDataStore::ChangeBundle(const spiffe::TrustDomain& trust_domain, Bund
       [trust_domain, change = std::move(change)](WriteContext& context) {
         return ApplyBundleChange(context, trust_domain, change);
       },
+      std::move(done));
+}
+
+// --- federation
+// ------------------------------------------------------------------------------------------------------------
+
+void SqliteDataStore::CreateFederations(std::vector<FederationRelationship> relationships,
+                                        Completion<std::vector<FederationResult>> done) {
+  const size_t rows = relationships.size();
+  writer_->Write<std::vector<FederationResult>>(
+      rows,
+      [wanted = std::move(relationships)](WriteContext& context) -> absl::StatusOr<std::vector<FederationResult>> {
+        std::vector<FederationResult> results;
+        results.reserve(wanted.size());
+        for (const FederationRelationship& one : wanted) {
+          SIGNET_ASSIGN_OR_RETURN(FederationResult result, InsertFederation(context, one));
+          results.push_back(std::move(result));
+        }
+        return results;
+      },
+      std::move(done));
+}
+
+void SqliteDataStore::UpdateFederations(std::vector<FederationRelationship> relationships, FederationFields fields,
+                                        Completion<std::vector<FederationResult>> done) {
+  const size_t rows = relationships.size();
+  writer_->Write<std::vector<FederationResult>>(
+      rows,
+      [wanted = std::move(relationships),
+       fields](WriteContext& context) -> absl::StatusOr<std::vector<FederationResult>> {
+        std::vector<FederationResult> results;
+        results.reserve(wanted.size());
+        for (const FederationRelationship& one : wanted) {
+          SIGNET_ASSIGN_OR_RETURN(FederationResult result, UpdateFederation(context, one, fields));
+          results.push_back(std::move(result));
+        }
+        return results;
+      },
+      std::move(done));
+}
+
+void SqliteDataStore::DeleteFederations(std::vector<spiffe::TrustDomain> trust_domains,
+                                        Completion<std::vector<absl::Status>> done) {
+  const size_t rows = trust_domains.size();
+  writer_->Write<std::vector<absl::Status>>(
+      rows,
+      [names = std::move(trust_domains)](WriteContext& context) -> absl::StatusOr<std::vector<absl::Status>> {
+        std::vector<absl::Status> results;
+        results.reserve(names.size());
+        for (const spiffe::TrustDomain& name : names) {
+          SIGNET_ASSIGN_OR_RETURN(const bool deleted, DeleteFederation(context, name));
+          results.push_back(deleted ? absl::OkStatus()
+                                    : absl::NotFoundError(
+                                          absl::StrCat("no federation relationship with trust domain ", name.name())));
+        }
+        return results;
+      },
+      std::move(done));
+}
+
+absl::StatusOr<FederationRelationship> SqliteDataStore::GetFederation(const spiffe::TrustDomain& trust_domain) {
+  return readers_->With([&](SqliteConnection& db) { return SelectFederation(db, trust_domain); });
+}
+
+absl::StatusOr<Page<FederationRelationship>> SqliteDataStore::ListFederations(const PageRequest& page) {
+  return readers_->With([&](SqliteConnection& db) { return SelectFederations(db, page); });
+}
+
+void SqliteDataStore::SetFetchedBundle(spiffe::Bundle bundle, Completion<bool> done) {
+  writer_->Write<bool>(
+      1, [bundle = std::move(bundle)](WriteContext& context) { return StoreFetchedBundle(context, bundle); },
       std::move(done));
 }
 

@@ -56,6 +56,16 @@ class SqliteDataStore final : public DataStore {
   void ChangeBundle(const spiffe::TrustDomain& trust_domain, BundleChange change,
                     Completion<spiffe::Bundle> done) override;
 
+  void CreateFederations(std::vector<FederationRelationship> relationships,
+                         Completion<std::vector<FederationResult>> done) override;
+  void UpdateFederations(std::vector<FederationRelationship> relationships, FederationFields fields,
+                         Completion<std::vector<FederationResult>> done) override;
+  void DeleteFederations(std::vector<spiffe::TrustDomain> trust_domains,
+                         Completion<std::vector<absl::Status>> done) override;
+  absl::StatusOr<FederationRelationship> GetFederation(const spiffe::TrustDomain& trust_domain) override;
+  absl::StatusOr<Page<FederationRelationship>> ListFederations(const PageRequest& page) override;
+  void SetFetchedBundle(spiffe::Bundle bundle, Completion<bool> done) override;
+
   absl::StatusOr<std::string> LoadJournal(const std::string& server_id) override;
   void SaveJournal(const std::string& server_id, std::string journal, const spiffe::TrustDomain& trust_domain,
                    BundleChange publish, Completion<spiffe::Bundle> done) override;

@@ -2,6 +2,7 @@
 #include "tests/server/datastore/contract_agents.h"
 #include "tests/server/datastore/contract_bundles.h"
 #include "tests/server/datastore/contract_entries.h"
+#include "tests/server/datastore/contract_federation.h"
 #include "tests/server/datastore/contract_revocations.h"
 #include "tests/server/datastore/contract_token_uses.h"
 #include "tests/server/datastore/contract_tokens.h"
@@ -23,6 +24,7 @@ const StoreKind kSqlite{"Sqlite", [] { return std::make_unique<SqliteUnderTest>(
 INSTANTIATE_TEST_SUITE_P(, EntryContract, ::testing::Values(kSqlite), KindName);
 INSTANTIATE_TEST_SUITE_P(, AgentContract, ::testing::Values(kSqlite), KindName);
 INSTANTIATE_TEST_SUITE_P(, BundleContract, ::testing::Values(kSqlite), KindName);
+INSTANTIATE_TEST_SUITE_P(, FederationContract, ::testing::Values(kSqlite), KindName);
 INSTANTIATE_TEST_SUITE_P(, FeedContract, ::testing::Values(kSqlite), KindName);
 INSTANTIATE_TEST_SUITE_P(, TokenContract, ::testing::Values(kSqlite), KindName);
 INSTANTIATE_TEST_SUITE_P(, RevocationContract, ::testing::Values(kSqlite), KindName);
