@@ -106,6 +106,7 @@ int Run(std::vector<std::string> arguments, Context& context) {
   AddTokenCommands(app, context);
   AddAuthorityCommands(app, context);
   AddBundleCommands(app, context);
+  AddFederationCommands(app, context);
   AddChainCommands(app, context);
   AddSvidCommands(app, context);
   AddIdentityCommands(app, context);

@@ -55,6 +55,7 @@ void AddChainCommands(CLI::App& app, Context& context);
 void AddDevCommand(CLI::App& app, Context& context);
 void AddEntryCommands(CLI::App& app, Context& context);
 void AddExplainExchangeCommand(CLI::App& app, Context& context);
+void AddFederationCommands(CLI::App& app, Context& context);
 void AddGrantCommands(CLI::App& app, Context& context);
 void AddIdentityCommands(CLI::App& app, Context& context);
 void AddIssuerCommands(CLI::App& app, Context& context);

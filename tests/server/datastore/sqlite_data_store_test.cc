@@ -72,7 +72,7 @@ TEST_F(SqliteDataStoreTest, ADatabaseOfBeforeTheTokenServiceIsBroughtForward) {
         "grant_resources;"
         "DROP TABLE tasks; DROP TABLE user_rights; DROP TABLE revocations; DROP TABLE once_values;"
         "DROP TABLE refresh_tokens; DROP TABLE audit_records; ALTER TABLE entries DROP COLUMN withdrawn;"
-        "ALTER TABLE join_tokens DROP COLUMN spent_by;"
+        "ALTER TABLE join_tokens DROP COLUMN spent_by; DROP TABLE token_calls; DROP TABLE federation_relationships;"
         "PRAGMA user_version = 1"));
   }
   auto store = Open().value();
