@@ -33,6 +33,12 @@ def debian():
     return _folder("etcd, containerd and runc from Debian", [HERE / "unpack_packages", cache()])
 
 
+@functools.cache
+def controller(version):
+    """The folder of spire-controller-manager: bin, crd, rbac."""
+    return _folder(f"spire-controller-manager {version}", [HERE / "controller" / "install", cache(), version])
+
+
 def libraries():
     """LD_LIBRARY_PATH for the programs of debian()."""
     folders = [*debian().glob("usr/lib/*-linux-gnu"), *debian().glob("lib/*-linux-gnu")]

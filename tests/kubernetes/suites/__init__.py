@@ -1,11 +1,12 @@
 """The suites in the order they run, cheapest and most telling first."""
 
-from . import api, attack, chart, node_itself
+from . import api, attack, chart, controller, node_itself
 
 # name -> (function, what it shows, seconds it takes once its counterpart is installed)
 SUITES = {
     "api": (api.run, "what the suites rely on: real tokens, reviews and RBAC of the API server itself", 12),
     "chart": (chart.run, "the Helm chart: lint, render, dry-run, apply, upgrade, and exactly the rights it gives", 30),
+    "controller": (controller.run, "spire-controller-manager turns its objects into entries and federation relationships", 60),
     "node-itself": (node_itself.run, "what they rely on of the node: pods, Services, cgroups", 30),
     "attack": (attack.run, "pods that would be others, and what dies during attestation: never a foreign selector", 90),
 }

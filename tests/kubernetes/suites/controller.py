@@ -8,10 +8,11 @@ import json
 import os
 import pathlib
 import re
+import socket
 import time
 
 from cluster import toolchain
-from harness.process import Daemon, free_port, run as run_program, wait_until
+from harness.process import Daemon, run as run_program, wait_until
 from harness.results import require
 from harness.system import SignetServer
 
@@ -21,6 +22,7 @@ TRUST_DOMAIN = "example.org"
 CLUSTER = "test"
 GROUP = "/apis/spire.spiffe.io/v1alpha1"
 WEBHOOK = "spire-controller-manager-webhook"
+WEBHOOK_PORT = 9443  # whatever its configuration says
 SYSTEM = "spire-system"
 ACCOUNT = "controller"
 
@@ -37,8 +39,12 @@ def run(results, context):
         controller = Controller(installed, api, server, folder)
     try:
         checks(results, api, server, controller, token)
-        if os.geteuid() == 0:
-            controller.stop()
+        controller.stop()
+        if os.geteuid() != 0:
+            results.skip("webhook_certificate_is_ours", "it needs root, to look like a pod")
+        elif taken(WEBHOOK_PORT):
+            results.skip("webhook_certificate_is_ours", f"port {WEBHOOK_PORT}, which the controller insists on, is taken")
+        else:
             webhook(results, api, server, installed, folder)
     finally:
         controller.stop()
@@ -64,11 +70,10 @@ class Controller:
 
     def __init__(self, installed, api, server, folder, in_cluster=False):
         self.log = folder / f"controller{'-webhook' if in_cluster else ''}.log"
-        self.webhook_port = free_port()
         config = folder / "controller.yaml"
         config.write_text(json.dumps({
             "apiVersion": "spire.spiffe.io/v1alpha1", "kind": "ControllerManagerConfig", "metrics": {"bindAddress": "0"},
-            "health": {"healthProbeBindAddress": "0"}, "webhook": {"port": self.webhook_port}, "clusterName": CLUSTER,
+            "health": {"healthProbeBindAddress": "0"}, "clusterName": CLUSTER,
             "clusterDomain": "cluster.local", "trustDomain": TRUST_DOMAIN, "ignoreNamespaces": ["kube-.*"],
             "validatingWebhookConfigurationName": WEBHOOK, "gcInterval": 500_000_000, "logLevel": "debug",
             "spireServerSocketPath": str(server.admin_socket)}))
@@ -122,7 +127,7 @@ def checks(results, api, server, controller, token):
         """Over some reconciliations (one each half second, here) the controller writes nothing."""
         mark, before = controller.mark(), entries()
         time.sleep(0.6 * rounds)
-        wrote = controller.said(mark, r"(?:Created|Updated|Deleted) \w+|Failed to \w+ [^\n]*")
+        wrote = controller.said(mark, r"(?:Created|Updated|Deleted) (?:entry|federation)|Failed to [^\n]*")
         require(not wrote, f"it goes on writing: {wrote[:3]}")
         require(entries() == before, f"entries have changed: {before} -> {entries()}")
 
@@ -174,8 +179,8 @@ def checks(results, api, server, controller, token):
         entry = appears("/static")
         require(selectors_of(entry) == {"unix:uid:7", "unix:gid:8"}, f"entry {entry}")
         require(entry["x509_svid_ttl"] == 600 and sorted(entry["dns_names"]) == ["a.example.org", "b.example.org"], f"entry {entry}")
-        status = wait_until("status", lambda: (s := api.get(f"{GROUP}/clusterstaticentries/static").get("status")) and s.get("set") and s)
-        require(status["rendered"] and not status["masked"], f"status {status}")
+        status = wait_until("status", lambda: (s := api.get(f"{GROUP}/clusterstaticentries/static").get("status")) and s.get("rendered") and s)
+        require(not status["masked"], f"status {status}")
         settled()
 
     with results.check("federated_trust_domain"):
@@ -204,7 +209,7 @@ def checks(results, api, server, controller, token):
         require([e for e in entries() if e["id"] in {b["id"] for b in before}] == before, "what was there has changed")
         require(relationships() == peers, f"relationships {relationships()}")
         require(controller.daemon.alive(), "the controller ended")
-        require(not controller.said(mark, "Updated|Deleted"), "it wrote more than the new entry")
+        require(not controller.said(mark, "(?:Updated|Deleted) (?:entry|federation)"), "it wrote more than the new entry")
         settled()
     with results.check("restart_of_the_controller_writes_nothing"):
         before = entries()
@@ -251,7 +256,7 @@ def webhook(results, api, server, installed, folder):
             roots.write_text(server.cli.bundle_pem())
 
             def answers():
-                shown = run_program(["openssl", "s_client", "-connect", f"127.0.0.1:{controller.webhook_port}", "-CAfile", roots, "-verify_return_error",
+                shown = run_program(["openssl", "s_client", "-connect", f"127.0.0.1:{WEBHOOK_PORT}", "-CAfile", roots, "-verify_return_error",
                                      "-verify_hostname", f"hook.{SYSTEM}.svc", "-brief"], input="", check=False)
                 return "Verification: OK" in shown.stdout + shown.stderr
 
@@ -259,6 +264,11 @@ def webhook(results, api, server, installed, folder):
         finally:
             controller.stop()
             api.delete(path)
+
+
+def taken(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def text_of(spiffe_id):
