@@ -48,6 +48,16 @@ void BundleRefresher::RefreshNow(const spiffe::TrustDomain& trust_domain, Status
   if (!posted) (*shared)(OverloadedError("too many bundles wait to be fetched", absl::Seconds(5)));
 }
 
+BundleRefresher::Counts BundleRefresher::counts() {
+  MutexLock lock(mutex_);
+  Counts counts{.peers = peers_.size()};
+  for (const auto& [name, peer] : peers_) {
+    counts.fetching += peer.fetching ? 1 : 0;
+    counts.failing += peer.failing ? 1 : 0;
+  }
+  return counts;
+}
+
 // Starts what is due; the result is the time until something else is.
 absl::Duration BundleRefresher::Step() {
   absl::StatusOr<Page<FederationRelationship>> all = federations_.ListFederations({});

@@ -34,6 +34,11 @@ class BundleRefresher {
   // Fetches now. kNotFound: no relationship with it; kResourceExhausted: too many wait; else as the fetch.
   void RefreshNow(const spiffe::TrustDomain& trust_domain, StatusCompletion done);
 
+  struct Counts {
+    size_t peers = 0, fetching = 0, failing = 0;
+  };
+  Counts counts();
+
  private:
   struct Peer {
     std::string url, endpoint_id;  // what the state below belongs to
