@@ -24,7 +24,8 @@ _PR_SET_PDEATHSIG = 1
 _CLONE_NEWCGROUP = 0x02000000
 _libc = ctypes.CDLL(None, use_errno=True)
 # Where Kubernetes and its runtime keep files outside of what they can be configured to; ours are on file systems of our own.
-_PRIVATE = ("/run/containerd", "/run/signet", "/var/lib/cni", "/var/lib/kubelet", "/var/log/containers", "/var/log/pods")
+_PRIVATE = ("/run/containerd", "/run/signet", "/var/lib/cni", "/var/lib/kubelet", "/var/lib/signet-agent",
+            "/var/log/containers", "/var/log/pods")
 
 
 def is_inside():
@@ -71,7 +72,6 @@ def run_inside(argv):
 
 def enter():
     """The first thing inside: cgroup and private file systems, the node's network, and an init that reaps."""
-    _become_child_of_init()
     run(["mount", "--make-rshared", "/"])
     for hierarchy in _hierarchies():
         (hierarchy / os.environ[_INSIDE] / "cgroup.procs").write_text("0")
@@ -85,6 +85,7 @@ def enter():
     for command in ("link set lo up", "link add v0 type veth peer name v1", f"addr add {NODE_ADDRESS}/24 dev v0", "link set v0 up",
                     "link set v1 up", "route add default via 10.99.0.2 dev v0"):
         run(["ip", *command.split()])
+    _become_child_of_init()  # last: process 1 has the cgroup and the cgroup namespace of a machine's own
 
 
 def _become_child_of_init():

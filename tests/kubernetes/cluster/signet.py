@@ -11,6 +11,7 @@ from . import toolchain
 CHART = pathlib.Path(__file__).resolve().parents[3] / "deploy" / "kubernetes" / "chart" / "signet"
 TRUST_DOMAIN = "example.org"
 NAMESPACE = "signet"
+CLUSTER = "example-cluster"
 SOCKET = "/run/signet/workload/api.sock"  # on the node, and in pods that mount SOCKET_VOLUME
 SOCKET_VOLUME = {"name": "workload-api", "hostPath": {"path": "/run/signet/workload", "type": "Directory"}}
 SOCKET_MOUNT = {"name": "workload-api", "mountPath": "/run/signet/workload", "readOnly": True}
@@ -21,13 +22,14 @@ class Signet:
     one machine needs; see the chart's values.yaml."""
 
     def __init__(self, node, values=None):
-        self._node = node
+        self._node, self.cluster = node, CLUSTER
         node.import_image(toolchain.image())
         everything = {
-            "trustDomain": TRUST_DOMAIN, "clusterName": "test",
+            "trustDomain": TRUST_DOMAIN, "clusterName": CLUSTER,
             "image": {"repository": toolchain.IMAGE.partition(":")[0], "tag": toolchain.IMAGE.partition(":")[2], "pullPolicy": "Never"},
-            "server": {"persistence": {"type": "emptyDir"}},  # one node, one life
+            "server": {"persistence": {"storageClass": ""}},
             **(values or {})}
+        make_volume(node)
         file = node.folder / "signet-values.json"
         file.write_text(json.dumps(everything))
         node.helm("install", "signet", CHART, "-n", NAMESPACE, "--create-namespace", "--values", file)
@@ -66,3 +68,13 @@ class Signet:
         if "path" not in found:
             raise Failure(f"an agent without an id: {found}")
         return f"spiffe://{found.get('trustDomain', found.get('trust_domain', TRUST_DOMAIN))}{found['path']}"
+
+
+def make_volume(node):
+    """A volume for the server's claim, in place of a cluster's provisioner: a folder of the node."""
+    folder = node.folder / "signet-volume"
+    folder.mkdir(exist_ok=True)
+    node.apply({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "signet"}, "spec": {
+        "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "local": {"path": str(folder)},
+        "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
+            {"key": "kubernetes.io/hostname", "operator": "In", "values": [node.name]}]}]}}}})
