@@ -11,10 +11,23 @@ namespace {
 using kubernetes::Container;
 using kubernetes::Pod;
 
-// The uid of API objects is a UUID that the API server makes; that of static pods the kubelet's hash. Who creates a pod
-// may write into its annotations that it is the mirror of a static one: it never takes another pod's place so.
+// The uid of API objects is a UUID that the API server makes; that of static pods the kubelet's hash, by which their
+// mirrors call them in an annotation. Anybody who may create pods can write that one.
 bool IsStaticUid(const std::string& uid) { return uid.size() == 32; }
-const std::string& KeyOf(const Pod& pod) { return IsStaticUid(pod.static_uid) ? pod.static_uid : pod.uid; }
+// The static pod that `pod` says it mirrors; null: none.
+const std::string* ClaimOf(const Pod& pod) {
+  return IsStaticUid(pod.static_uid) && pod.static_uid != pod.uid ? &pod.static_uid : nullptr;
+}
+
+// What those wait for that `pod` may answer; "": they know a container id alone.
+std::vector<std::string> WaitedForBy(const Pod& pod) {
+  std::vector<std::string> uids = {pod.uid, ""};
+  if (const std::string* claim = ClaimOf(pod)) uids.push_back(*claim);
+  return uids;
+}
+
+// None of its processes is left (Kubernetes: Pod Lifecycle, phase).
+bool HasEnded(const Pod& pod) { return pod.phase == "Succeeded" || pod.phase == "Failed"; }
 
 const Container* FindContainer(const Pod& pod, const std::string& id) {
   for (const Container& container : pod.containers) {
@@ -63,26 +76,40 @@ PodIndex::~PodIndex() {
 }
 
 std::optional<absl::StatusOr<PodIndex::Hit>> PodIndex::Look(const PodContainer& wanted, bool need_container) const {
-  KnownPodPtr pod;
-  if (wanted.pod_uid.empty()) {
-    for (const auto& [_, known] : pods_) {
-      if (FindContainer(known->pod, wanted.container_id) == nullptr) continue;
-      if (pod != nullptr) return absl::PermissionDeniedError("two pods claim its container");
-      pod = known;
-    }
-    if (pod == nullptr) return std::nullopt;
-  } else {
+  if (!wanted.pod_uid.empty() && !IsStaticUid(wanted.pod_uid)) {
     const auto it = pods_.find(wanted.pod_uid);
     if (it == pods_.end()) {
       if (deleted_.contains(wanted.pod_uid)) return Hit{};
       return std::nullopt;
     }
-    pod = it->second;
-    if (!need_container && !IsStaticUid(wanted.pod_uid)) return Hit{pod, nullptr};
+    if (!need_container) return Hit{it->second, nullptr};
+    const Container* container = FindContainer(it->second->pod, wanted.container_id);
+    if (container == nullptr) return std::nullopt;
+    return Hit{it->second, container};
   }
-  const Container* container = FindContainer(pod->pod, wanted.container_id);
-  if (container == nullptr) return std::nullopt;
-  return Hit{std::move(pod), container};
+  // Whose it is, the container tells: its id is in the status, which who creates a pod does not write.
+  Hit hit;
+  bool two = false;
+  const auto consider = [&](const KnownPodPtr& pod) {
+    const Container* container = FindContainer(pod->pod, wanted.container_id);
+    if (container == nullptr) return;
+    two |= hit.pod != nullptr;
+    hit = {pod, container};
+  };
+  if (wanted.pod_uid.empty()) {
+    for (const auto& [_, known] : pods_) consider(known);
+  } else {
+    const auto own = pods_.find(wanted.pod_uid);  // as the kubelet tells of them
+    const auto mirrors = mirrors_.find(wanted.pod_uid);
+    if (own == pods_.end() && mirrors == mirrors_.end() && deleted_.contains(wanted.pod_uid)) return Hit{};
+    if (own != pods_.end()) consider(own->second);
+    if (mirrors != mirrors_.end()) {
+      for (const std::string& uid : mirrors->second) consider(pods_.at(uid));
+    }
+  }
+  if (two) return absl::PermissionDeniedError("two pods claim its container");
+  if (hit.pod == nullptr) return std::nullopt;
+  return hit;
 }
 
 bool PodIndex::Find(const PodContainer& wanted, bool need_container, absl::Duration until, Done done) {
@@ -114,35 +141,59 @@ bool PodIndex::Find(const PodContainer& wanted, bool need_container, absl::Durat
 }
 
 bool PodIndex::PutLocked(Pod pod) {
-  const std::string key = KeyOf(pod);
-  KnownPodPtr& known = pods_[key];
+  if (HasEnded(pod)) return DeleteLocked(pod);
+  KnownPodPtr& known = pods_[pod.uid];
   if (known != nullptr && SameFacts(known->pod, pod)) return false;
   const KnownPodPtr before = known;
   auto fresh = std::make_shared<KnownPod>();
   fresh->pod = std::move(pod);
-  known = std::move(fresh);
-  deleted_.erase(key);  // a static pod may come back
+  known = fresh;
+  deleted_.erase(fresh->pod.uid);
+  if (before != nullptr) Unclaim(before->pod);
+  if (const std::string* claim = ClaimOf(fresh->pod)) {
+    mirrors_[*claim].insert(fresh->pod.uid);
+    deleted_.erase(*claim);  // a static pod may come back
+  }
   if (before == nullptr) return false;
   before->outdated = true;
   return true;
 }
 
-bool PodIndex::DeleteLocked(const std::string& key) {
-  const auto it = pods_.find(key);
-  if (deleted_.insert(key).second) deleted_order_.push_back(key);
+bool PodIndex::DeleteLocked(const Pod& pod) {
+  RememberDeletion(pod.uid);
+  const auto it = pods_.find(pod.uid);
+  const KnownPodPtr known = it == pods_.end() ? nullptr : it->second;
+  if (known != nullptr) pods_.erase(it);
+  const Pod& gone = known != nullptr ? known->pod : pod;
+  Unclaim(gone);
+  // A mirror that was made anew carries the same hash: the end of the old one is not its end.
+  if (const std::string* claim = ClaimOf(gone); claim != nullptr && !mirrors_.contains(*claim)) {
+    RememberDeletion(*claim);
+  }
+  if (known == nullptr) return false;
+  known->outdated = true;
+  return true;
+}
+
+void PodIndex::Unclaim(const Pod& pod) {
+  const std::string* claim = ClaimOf(pod);
+  const auto it = claim == nullptr ? mirrors_.end() : mirrors_.find(*claim);
+  if (it == mirrors_.end()) return;
+  it->second.erase(pod.uid);
+  if (it->second.empty()) mirrors_.erase(it);
+}
+
+void PodIndex::RememberDeletion(const std::string& uid) {
+  if (deleted_.insert(uid).second) deleted_order_.push_back(uid);
   while (deleted_order_.size() > options_.deletions_remembered) {
     deleted_.erase(deleted_order_.front());
     deleted_order_.pop_front();
   }
-  if (it == pods_.end()) return false;
-  it->second->outdated = true;
-  pods_.erase(it);
-  return true;
 }
 
-void PodIndex::CollectReady(const std::string& key, Ready& ready) {
-  for (const std::string& at : {key, std::string()}) {
-    const auto it = waiting_.find(at);
+void PodIndex::CollectReady(const std::vector<std::string>& uids, Ready& ready) {
+  for (const std::string& uid : uids) {
+    const auto it = waiting_.find(uid);
     if (it == waiting_.end()) continue;
     std::erase_if(it->second, [&](Waiter& waiter) ABSL_NO_THREAD_SAFETY_ANALYSIS {
       std::optional<absl::StatusOr<Hit>> answer = Look(waiter.wanted, waiter.need_container);
@@ -165,9 +216,9 @@ void PodIndex::Put(Pod pod) {
   bool outdated = false;
   {
     MutexLock lock(mutex_);
-    const std::string key = KeyOf(pod);
+    const std::vector<std::string> uids = WaitedForBy(pod);
     outdated = PutLocked(std::move(pod));
-    CollectReady(key, ready);
+    CollectReady(uids, ready);
   }
   Tell(std::move(ready), outdated);
 }
@@ -177,11 +228,8 @@ void PodIndex::Delete(const Pod& pod) {
   bool outdated = false;
   {
     MutexLock lock(mutex_);
-    const auto it = pods_.find(KeyOf(pod));
-    // A mirror that was made anew carries the same hash: the end of the old one is not its end.
-    if (it != pods_.end() && it->second->pod.uid != pod.uid) return;
-    outdated = DeleteLocked(KeyOf(pod));
-    CollectReady(KeyOf(pod), ready);
+    outdated = DeleteLocked(pod);
+    CollectReady(WaitedForBy(pod), ready);
   }
   Tell(std::move(ready), outdated);
 }
@@ -193,17 +241,18 @@ void PodIndex::Replace(std::vector<Pod> pods) {
     MutexLock lock(mutex_);
     absl::flat_hash_set<std::string> there;
     for (Pod& pod : pods) {
-      there.insert(KeyOf(pod));
+      if (HasEnded(pod)) continue;
+      there.insert(pod.uid);
       outdated |= PutLocked(std::move(pod));
     }
-    std::vector<std::string> gone;
-    for (const auto& [key, _] : pods_) {
-      if (!there.contains(key)) gone.push_back(key);
+    std::vector<KnownPodPtr> gone;
+    for (const auto& [uid, known] : pods_) {
+      if (!there.contains(uid)) gone.push_back(known);
     }
-    for (const std::string& key : gone) outdated |= DeleteLocked(key);
+    for (const KnownPodPtr& known : gone) outdated |= DeleteLocked(known->pod);
     std::vector<std::string> waited_for;
-    for (const auto& [key, _] : waiting_) waited_for.push_back(key);
-    for (const std::string& key : waited_for) CollectReady(key, ready);
+    for (const auto& [uid, _] : waiting_) waited_for.push_back(uid);
+    CollectReady(waited_for, ready);
   }
   Tell(std::move(ready), outdated);
 }
@@ -231,7 +280,7 @@ absl::Duration PodIndex::Expire() {
     MutexLock lock(mutex_);
     for (auto it = waiting_.begin(); it != waiting_.end();) {
       const auto at = it++;
-      const bool pod_known = pods_.contains(at->first);
+      const bool pod_known = pods_.contains(at->first) || mirrors_.contains(at->first);
       std::erase_if(at->second, [&](Waiter& waiter) ABSL_NO_THREAD_SAFETY_ANALYSIS {
         if (waiter.until > now) {
           next = std::min(next, waiter.until - now);

@@ -56,6 +56,7 @@ class PodIndex {
   // claim the container. True: answered already.
   bool Find(const PodContainer& wanted, bool need_container, absl::Duration until, Done done);
 
+  // One that has ended (phase Succeeded or Failed) is as good as deleted.
   void Put(kubernetes::Pod pod);
   void Delete(const kubernetes::Pod& pod);
   // All pods there are: those that are missing were deleted.
@@ -80,8 +81,10 @@ class PodIndex {
       ABSL_SHARED_LOCKS_REQUIRED(mutex_);
   // True: something became outdated.
   bool PutLocked(kubernetes::Pod pod) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  bool DeleteLocked(const std::string& key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void CollectReady(const std::string& key, Ready& ready) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool DeleteLocked(const kubernetes::Pod& pod) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Unclaim(const kubernetes::Pod& pod) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void RememberDeletion(const std::string& uid) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void CollectReady(const std::vector<std::string>& uids, Ready& ready) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Tell(Ready ready, bool outdated);
   absl::Duration Expire();
 
@@ -89,8 +92,10 @@ class PodIndex {
   Clock& clock_;
   const std::function<void()> signal_;
   mutable Mutex mutex_;
-  absl::flat_hash_map<std::string, KnownPodPtr> pods_ ABSL_GUARDED_BY(mutex_);  // by the uid in their cgroups
-  absl::flat_hash_set<std::string> deleted_ ABSL_GUARDED_BY(mutex_);            // uids
+  absl::flat_hash_map<std::string, KnownPodPtr> pods_ ABSL_GUARDED_BY(mutex_);  // by uid
+  // The uids of those that say they mirror a static pod, by the uid of that one. Several may: who lies takes no place.
+  absl::flat_hash_map<std::string, absl::flat_hash_set<std::string>> mirrors_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_set<std::string> deleted_ ABSL_GUARDED_BY(mutex_);  // uids, of static pods too
   std::deque<std::string> deleted_order_ ABSL_GUARDED_BY(mutex_);
   // By the uid that is waited for; "" those that know a container id alone.
   absl::flat_hash_map<std::string, std::vector<Waiter>> waiting_ ABSL_GUARDED_BY(mutex_);

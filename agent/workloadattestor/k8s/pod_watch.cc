@@ -13,6 +13,9 @@ namespace signet::agent {
 namespace {
 
 constexpr int kPageSize = 250;
+// Pods that have ended stay in the API by the thousand, and whoever may create pods can put some on any node: they are
+// not even sent. One that ends is told of as deleted.
+constexpr absl::string_view kNotEnded = ",status.phase!=Succeeded,status.phase!=Failed";
 // The server ends a watch when it said it would; a connection that is dead says nothing at all.
 constexpr absl::Duration kSilenceAfterEnd = absl::Seconds(30);
 
@@ -50,7 +53,7 @@ PodWatch::PodWatch(Options options, std::unique_ptr<kubernetes::ApiClient> clien
       metrics_(metrics),
       health_(health),
       pods_path_(absl::StrCat("/api/v1/pods?fieldSelector=",
-                              kubernetes::EscapeQuery(absl::StrCat("spec.nodeName=", options_.node_name)))),
+                              kubernetes::EscapeQuery(absl::StrCat("spec.nodeName=", options_.node_name, kNotEnded)))),
       backoff_(options_.first_retry, options_.last_retry),
       worker_("pod-watch", clock, [this] { return Round(); }) {}
 

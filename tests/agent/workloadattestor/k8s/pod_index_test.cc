@@ -207,6 +207,70 @@ TEST_F(PodIndexTest, NoAnnotationTakesAnotherPodsPlace) {
   EXPECT_EQ(Find(Wanted(2)).get()->pod->pod.namespace_name, "evil");
 }
 
+// Who may create pods can call one the mirror of any static pod. Its processes neither become that pod's nor lose what
+// they are, whether the liar comes, changes or goes.
+TEST_F(PodIndexTest, NoAnnotationTakesAStaticPodsPlace) {
+  const std::string hash(32, '4');
+  kubernetes::Pod mirror = MakePod(1), liar = MakePod(2, false);
+  mirror.static_uid = liar.static_uid = hash;
+  liar.namespace_name = "evil";
+  index_.Put(mirror);
+  const KnownPodPtr before = Find({hash, ContainerId(1)}).get()->pod;
+  const auto still_the_mirrors = [&] {
+    Answer answer = Find({hash, ContainerId(1)});
+    if (!Ready(answer)) return false;
+    auto hit = answer.get();
+    return hit.ok() && hit->pod == before;
+  };
+  index_.Put(liar);
+  EXPECT_TRUE(still_the_mirrors());
+  liar.labels.clear();
+  index_.Put(liar);
+  EXPECT_TRUE(still_the_mirrors());
+  index_.Delete(liar);
+  EXPECT_TRUE(still_the_mirrors());
+  index_.Replace({liar, mirror});
+  EXPECT_TRUE(still_the_mirrors());
+  EXPECT_FALSE(before->outdated);
+  // Were its status to claim the container too, nobody is believed.
+  liar.containers[0].id = ContainerId(1);
+  index_.Put(liar);
+  EXPECT_THAT(Find({hash, ContainerId(1)}).get().status(), StatusIs(absl::StatusCode::kPermissionDenied));
+  index_.Replace({mirror});
+  EXPECT_TRUE(still_the_mirrors());
+}
+
+TEST_F(PodIndexTest, APodThatHasEndedIsNone) {
+  index_.Put(MakePod(1));
+  const KnownPodPtr pod = Find(Wanted(1)).get()->pod;
+  kubernetes::Pod ended = MakePod(1);
+  ended.phase = "Failed";
+  index_.Put(ended);
+  EXPECT_TRUE(pod->outdated);
+  EXPECT_EQ(signals_, 1);
+  EXPECT_EQ(Find(Wanted(1)).get()->pod, nullptr);
+  index_.Put(MakePod(2));
+  ended = MakePod(2);
+  ended.phase = "Succeeded";
+  index_.Replace({ended});
+  EXPECT_EQ(Find(Wanted(2)).get()->pod, nullptr);
+  EXPECT_EQ(index_.pods(), 0u);
+}
+
+// The same name is not the same pod.
+TEST_F(PodIndexTest, APodMadeAnewUnderItsNameIsAnother) {
+  kubernetes::Pod old = MakePod(1), anew = MakePod(2);
+  anew.name = old.name;
+  anew.labels = {{"app", "other"}};
+  index_.Put(old);
+  const KnownPodPtr before = Find(Wanted(1)).get()->pod;
+  index_.Delete(old);
+  index_.Put(anew);
+  EXPECT_TRUE(before->outdated);
+  EXPECT_EQ(Find(Wanted(1)).get()->pod, nullptr);
+  EXPECT_EQ(Find(Wanted(2)).get()->pod->pod.labels[0].second, "other");
+}
+
 TEST_F(PodIndexTest, AnswersWhoWaitsWhenItGoes) {
   fakes::FakeClock clock;
   auto index = std::make_unique<PodIndex>(PodIndex::Options{}, clock, nullptr);

@@ -195,8 +195,9 @@ TEST_F(PodSourcesTest, ListsThenFollowsTheWatch) {
   cluster_.Send(EventJson("DELETED", PodJson(2)));
   EXPECT_TRUE(Eventually([&] { return index_.pods() == 1; }));
   EXPECT_EQ(cluster_.lists(), 1);
-  EXPECT_THAT(cluster_.last_path(), AllOf(HasSubstr("fieldSelector=spec.nodeName%3dnode1"),
-                                          HasSubstr("allowWatchBookmarks=true"), HasSubstr("resourceVersion=100")));
+  EXPECT_THAT(cluster_.last_path(),
+              AllOf(HasSubstr("fieldSelector=spec.nodeName%3dnode1%2cstatus.phase%21%3dSucceeded%2cstatus.phase"),
+                    HasSubstr("allowWatchBookmarks=true"), HasSubstr("resourceVersion=100")));
 }
 
 TEST_F(PodSourcesTest, GoesOnWhereItWasWhenAWatchEnds) {
