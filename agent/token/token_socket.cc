@@ -28,11 +28,13 @@ TokenSocket::TokenSocket(Options options, Deps deps)
 }
 
 absl::StatusOr<std::unique_ptr<TokenSocket>> TokenSocket::Create(Options options, Deps deps) {
-  const rpc::UnixFront::Options socket = {.path = options.path, .max_connections_per_uid = options.connections_per_uid};
+  // The limit holds for a user in each cgroup; pods of one user do not keep each other out (W10).
+  const size_t of_a_user = 4 * options.connections_per_uid;
+  const rpc::UnixFront::Options socket = {.path = options.path, .max_connections_per_uid = of_a_user};
   net::WebServer::Limits limits;
-  limits.max_connections_per_peer = options.connections_per_uid;
-  limits.max_connections = 4 * options.connections_per_uid;  // no user alone keeps the others out
-  rpc::UnixFront::OnAccept on_accept = PinAtAccept(deps.pinner, deps.metrics);
+  limits.max_connections_per_peer = of_a_user;
+  limits.max_connections = 4 * of_a_user;  // no user alone keeps the others out
+  rpc::UnixFront::OnAccept on_accept = PinAtAccept(deps.pinner, deps.metrics, options.connections_per_uid);
   std::unique_ptr<TokenSocket> made(new TokenSocket(std::move(options), std::move(deps)));
   SIGNET_ASSIGN_OR_RETURN(made->server_, net::WebServer::ListenUnix(
                                              socket, limits, std::move(on_accept),

@@ -17,6 +17,11 @@ constexpr absl::Duration kBeforeDeadline = absl::Milliseconds(500);
 Finding FindingOf(const PodIndex::Hit& hit) {
   if (hit.pod == nullptr) return spiffe::Selectors{};  // deleted: entitled to nothing any more
   spiffe::Selectors selectors = SelectPod(hit.pod->pod);
+  if (hit.pod->its_namespace != nullptr) {
+    for (const auto& [key, value] : hit.pod->its_namespace->labels) {
+      selectors.push_back({"k8s", absl::StrCat("ns-label:", key, ":", value)});
+    }
+  }
   if (hit.container != nullptr) {
     spiffe::Selectors more = SelectContainer(*hit.container);
     std::move(more.begin(), more.end(), std::back_inserter(selectors));
@@ -26,12 +31,12 @@ Finding FindingOf(const PodIndex::Hit& hit) {
 
 }  // namespace
 
-K8sAttestor::K8sAttestor(Options options, MakeSource make_source, Clock& clock)
-    : options_(std::move(options)), clock_(clock), make_source_(std::move(make_source)) {}
+K8sAttestor::K8sAttestor(Options options, MakeSources make_sources, Clock& clock)
+    : options_(std::move(options)), clock_(clock), make_sources_(std::move(make_sources)) {}
 
 void K8sAttestor::Start(std::function<void()> outdated) {
   index_ = std::make_unique<PodIndex>(options_.index, clock_, std::move(outdated));
-  source_ = make_source_(*index_);
+  sources_ = make_sources_(*index_);
 }
 
 absl::StatusOr<std::optional<PodContainer>> K8sAttestor::Locate(const PeerProcess::Facts& facts) const {
@@ -59,7 +64,8 @@ void K8sAttestor::Attest(std::shared_ptr<const PeerProcess> process, const PeerP
     if (!container) hit->container = nullptr;
     done(FindingOf(*hit));
   });
-  if (!known) source_->Want();
+  if (known) return;
+  for (const std::unique_ptr<PodSource>& source : sources_) source->Want();
 }
 
 }  // namespace signet::agent

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "agent/workloadattestor/k8s/cgroup_path.h"
 #include "agent/workloadattestor/k8s/host_view.h"
@@ -28,8 +29,8 @@ class K8sAttestor final : public WorkloadAttestor {
     PodIndex::Options index;
   };
   // Makes what fills the index; called by Start().
-  using MakeSource = absl::AnyInvocable<std::unique_ptr<PodSource>(PodIndex&)>;
-  K8sAttestor(Options options, MakeSource make_source, Clock& clock);
+  using MakeSources = absl::AnyInvocable<std::vector<std::unique_ptr<PodSource>>(PodIndex&)>;
+  K8sAttestor(Options options, MakeSources make_sources, Clock& clock);
 
   absl::string_view name() const override { return "k8s"; }
   void Start(std::function<void()> outdated) override;
@@ -41,9 +42,9 @@ class K8sAttestor final : public WorkloadAttestor {
 
   const Options options_;
   Clock& clock_;
-  MakeSource make_source_;
-  std::unique_ptr<PodIndex> index_;    // from Start() on
-  std::unique_ptr<PodSource> source_;  // of index_
+  MakeSources make_sources_;
+  std::unique_ptr<PodIndex> index_;                  // from Start() on
+  std::vector<std::unique_ptr<PodSource>> sources_;  // of index_
 };
 
 }  // namespace signet::agent

@@ -68,20 +68,36 @@ absl::StatusOr<std::unique_ptr<WorkloadAttestor>> MakeK8s(const config::K8sAttes
   }
   if (!errors.empty()) return nullptr;
 
+  options.index.namespaces = config.namespace_labels();
+  std::unique_ptr<kubernetes::ApiClient> for_namespaces;
+  if (config.namespace_labels()) {
+    SIGNET_ASSIGN_OR_RETURN(for_namespaces,
+                            kubernetes::ApiClient::Create({.kube_config_file = config.kube_config_file()}),
+                            "workload_attestors.k8s");
+  }
   SIGNET_ASSIGN_OR_RETURN(const HostView view, ReadHostView());
   SIGNET_ASSIGN_OR_RETURN(options.roots, CheckHostView(view));
   SIGNET_ASSIGN_OR_RETURN(std::unique_ptr<kubernetes::ApiClient> client,
                           kubernetes::ApiClient::Create(std::move(credentials)), "workload_attestors.k8s");
-  K8sAttestor::MakeSource make_source = [node, deps, client = std::move(client), ask = config.has_kubelet()](
-                                            PodIndex& index) mutable -> std::unique_ptr<PodSource> {
+  K8sAttestor::MakeSources make_sources =
+      [node, deps, client = std::move(client), ask = config.has_kubelet(),
+       for_namespaces = std::move(for_namespaces)](PodIndex& index) mutable -> std::vector<std::unique_ptr<PodSource>> {
+    std::vector<std::unique_ptr<PodSource>> sources;
     if (ask) {
-      return std::make_unique<KubeletPods>(KubeletPods::Options{.node_name = node}, std::move(client), index,
-                                           deps.clock, deps.metrics, deps.health);
+      sources.push_back(std::make_unique<KubeletPods>(KubeletPods::Options{.node_name = node}, std::move(client), index,
+                                                      deps.clock, deps.metrics, deps.health));
+    } else {
+      sources.push_back(std::make_unique<PodWatch>(PodWatch::Options{.node_name = node}, std::move(client), index,
+                                                   deps.clock, deps.metrics, deps.health));
     }
-    return std::make_unique<PodWatch>(PodWatch::Options{.node_name = node}, std::move(client), index, deps.clock,
-                                      deps.metrics, deps.health);
+    if (for_namespaces != nullptr) {
+      sources.push_back(std::make_unique<PodWatch>(PodWatch::Options{.node_name = node, .namespaces = true},
+                                                   std::move(for_namespaces), index, deps.clock, deps.metrics,
+                                                   deps.health));
+    }
+    return sources;
   };
-  return std::make_unique<K8sAttestor>(std::move(options), std::move(make_source), deps.clock);
+  return std::make_unique<K8sAttestor>(std::move(options), std::move(make_sources), deps.clock);
 }
 
 }  // namespace

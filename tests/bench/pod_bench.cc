@@ -114,11 +114,13 @@ class Bench {
     options.roots = {""};
     both.push_back(std::make_unique<K8sAttestor>(
         std::move(options),
-        [this](PodIndex& index) -> std::unique_ptr<PodSource> {
+        [this](PodIndex& index) {
           index_ = &index;
           auto client = kubernetes::ApiClient::Create({.kube_config_file = dir_.file("config")});
-          return std::make_unique<PodWatch>(PodWatch::Options{.node_name = "node1"}, *std::move(client), index, clock_,
-                                            metrics_, health_);
+          std::vector<std::unique_ptr<PodSource>> sources;
+          sources.push_back(std::make_unique<PodWatch>(PodWatch::Options{.node_name = "node1"}, *std::move(client),
+                                                       index, clock_, metrics_, health_));
+          return sources;
         },
         clock_));
     unix_ = Attestation::Create({.pending_per_uid = 1000}, std::move(unix_alone), clock_, metrics_);

@@ -40,7 +40,7 @@ absl::Duration KubeletPods::Round() {
     metrics_.pod_source_seconds.Set(static_cast<double>(absl::ToUnixSeconds(clock_.Now())));
     if (!std::exchange(works_, true)) {
       reason_.clear();
-      index_.SetTrouble("");
+      index_.SetTrouble(kPodsHealth, "");
       health_.SetReady(kPodsHealth);
       SIGNET_LOG(info, "the kubelet tells of its pods", {{"node", options_.node_name}, {"pods", index_.pods()}});
     }
@@ -53,7 +53,7 @@ absl::Duration KubeletPods::Round() {
           absl::StrCat(listed_ ? "the node's pods are known as they were, the kubelet does not answer: "
                                : "the node's pods are not known: ",
                        reason_, AdviceFor(status, true));
-      index_.SetTrouble(what);
+      index_.SetTrouble(kPodsHealth, what);
       if (listed_) {
         health_.SetDegraded(kPodsHealth, what);
       } else {

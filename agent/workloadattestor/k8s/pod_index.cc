@@ -82,6 +82,7 @@ std::optional<absl::StatusOr<PodIndex::Hit>> PodIndex::Look(const PodContainer& 
       if (deleted_.contains(wanted.pod_uid)) return Hit{};
       return std::nullopt;
     }
+    if (options_.namespaces && it->second->its_namespace == nullptr) return std::nullopt;
     if (!need_container) return Hit{it->second, nullptr};
     const Container* container = FindContainer(it->second->pod, wanted.container_id);
     if (container == nullptr) return std::nullopt;
@@ -108,7 +109,7 @@ std::optional<absl::StatusOr<PodIndex::Hit>> PodIndex::Look(const PodContainer& 
     }
   }
   if (two) return absl::PermissionDeniedError("two pods claim its container");
-  if (hit.pod == nullptr) return std::nullopt;
+  if (hit.pod == nullptr || (options_.namespaces && hit.pod->its_namespace == nullptr)) return std::nullopt;
   return hit;
 }
 
@@ -147,6 +148,9 @@ bool PodIndex::PutLocked(Pod pod) {
   const KnownPodPtr before = known;
   auto fresh = std::make_shared<KnownPod>();
   fresh->pod = std::move(pod);
+  if (const auto it = namespaces_.find(fresh->pod.namespace_name); it != namespaces_.end()) {
+    fresh->its_namespace = it->second;
+  }
   known = fresh;
   deleted_.erase(fresh->pod.uid);
   if (before != nullptr) Unclaim(before->pod);
@@ -257,9 +261,70 @@ void PodIndex::Replace(std::vector<Pod> pods) {
   Tell(std::move(ready), outdated);
 }
 
-void PodIndex::SetTrouble(std::string trouble) {
+bool PodIndex::SetNamespaceLocked(const std::string& name, std::shared_ptr<const kubernetes::Namespace> put,
+                                  Ready& ready) {
+  auto& known = namespaces_[name];
+  if (known != nullptr && put != nullptr && known->labels == put->labels) return false;
+  known = put;
+  if (put == nullptr) namespaces_.erase(name);
+  std::vector<std::string> waited_for;
+  for (auto& [_, pod] : pods_) {
+    if (pod->pod.namespace_name != name) continue;
+    pod->outdated = true;
+    auto fresh = std::make_shared<KnownPod>();
+    fresh->pod = pod->pod;
+    fresh->its_namespace = put;
+    pod = std::move(fresh);
+    for (std::string& uid : WaitedForBy(pod->pod)) waited_for.push_back(std::move(uid));
+  }
+  CollectReady(waited_for, ready);
+  return !waited_for.empty();
+}
+
+void PodIndex::PutNamespace(kubernetes::Namespace put) {
+  Ready ready;
+  bool outdated = false;
+  {
+    MutexLock lock(mutex_);
+    const std::string name = put.name;
+    outdated = SetNamespaceLocked(name, std::make_shared<const kubernetes::Namespace>(std::move(put)), ready);
+  }
+  Tell(std::move(ready), outdated);
+}
+
+void PodIndex::DeleteNamespace(const std::string& name) {
+  Ready ready;
+  bool outdated = false;
+  {
+    MutexLock lock(mutex_);
+    outdated = SetNamespaceLocked(name, nullptr, ready);
+  }
+  Tell(std::move(ready), outdated);
+}
+
+void PodIndex::ReplaceNamespaces(std::vector<kubernetes::Namespace> all) {
+  Ready ready;
+  bool outdated = false;
+  {
+    MutexLock lock(mutex_);
+    absl::flat_hash_set<std::string> there;
+    for (kubernetes::Namespace& put : all) {
+      const std::string name = put.name;
+      there.insert(name);
+      outdated |= SetNamespaceLocked(name, std::make_shared<const kubernetes::Namespace>(std::move(put)), ready);
+    }
+    std::vector<std::string> gone;
+    for (const auto& [name, _] : namespaces_) {
+      if (!there.contains(name)) gone.push_back(name);
+    }
+    for (const std::string& name : gone) outdated |= SetNamespaceLocked(name, nullptr, ready);
+  }
+  Tell(std::move(ready), outdated);
+}
+
+void PodIndex::SetTrouble(absl::string_view part, std::string trouble) {
   MutexLock lock(mutex_);
-  trouble_ = std::move(trouble);
+  trouble_[std::string(part)] = std::move(trouble);
 }
 
 size_t PodIndex::pods() const {
@@ -286,12 +351,11 @@ absl::Duration PodIndex::Expire() {
           next = std::min(next, waiter.until - now);
           return false;
         }
-        const std::string what =
-            pod_known || waiter.wanted.pod_uid.empty()
-                ? absl::StrCat("container ", waiter.wanted.container_id, " is in no known pod's status")
-                : absl::StrCat("pod ", waiter.wanted.pod_uid, " is not known");
-        over.emplace_back(std::move(waiter.done),
-                          absl::UnavailableError(absl::StrCat(what, trouble_.empty() ? "" : ": ", trouble_)));
+        std::string what = pod_known || waiter.wanted.pod_uid.empty()
+                               ? absl::StrCat("container ", waiter.wanted.container_id, " is in no known pod's status")
+                               : absl::StrCat("pod ", waiter.wanted.pod_uid, " is not known");
+        for (const auto& [_, trouble] : trouble_) absl::StrAppend(&what, trouble.empty() ? "" : ": ", trouble);
+        over.emplace_back(std::move(waiter.done), absl::UnavailableError(what));
         --waiting_count_;
         return true;
       });

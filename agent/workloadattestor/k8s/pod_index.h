@@ -9,6 +9,7 @@
 #include <atomic>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -22,6 +23,7 @@
 #include "agent/workloadattestor/k8s/cgroup_path.h"
 #include "common/concurrency/mutex.h"
 #include "common/concurrency/worker.h"
+#include "common/kubernetes/namespace.h"
 #include "common/kubernetes/pod.h"
 #include "common/time/clock.h"
 
@@ -31,6 +33,7 @@ namespace signet::agent {
 // or it is gone.
 struct KnownPod {
   kubernetes::Pod pod;
+  std::shared_ptr<const kubernetes::Namespace> its_namespace;  // null: not known, or not asked for
   mutable std::atomic<bool> outdated = false;
 };
 using KnownPodPtr = std::shared_ptr<const KnownPod>;
@@ -41,6 +44,7 @@ class PodIndex {
     size_t max_waiting = 2048;
     size_t max_waiting_per_pod = 64;
     size_t deletions_remembered = 8192;
+    bool namespaces = false;  // a pod is known only when its namespace is
   };
   // `signal` is called after pods became outdated, once for each change of the index. May be null.
   PodIndex(Options options, Clock& clock, std::function<void()> signal);
@@ -61,8 +65,12 @@ class PodIndex {
   void Delete(const kubernetes::Pod& pod);
   // All pods there are: those that are missing were deleted.
   void Replace(std::vector<kubernetes::Pod> pods);
-  // What is wrong with who tells of pods, for those that waited in vain; "" nothing.
-  void SetTrouble(std::string trouble);
+  // The same of namespaces.
+  void PutNamespace(kubernetes::Namespace put);
+  void DeleteNamespace(const std::string& name);
+  void ReplaceNamespaces(std::vector<kubernetes::Namespace> all);
+  // What is wrong with `part` of those who tell of pods, for processes that waited in vain; "" nothing.
+  void SetTrouble(absl::string_view part, std::string trouble);
 
   size_t pods() const;
   size_t waiting() const;
@@ -82,6 +90,9 @@ class PodIndex {
   // True: something became outdated.
   bool PutLocked(kubernetes::Pod pod) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool DeleteLocked(const kubernetes::Pod& pod) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // `put` null: it is gone.
+  bool SetNamespaceLocked(const std::string& name, std::shared_ptr<const kubernetes::Namespace> put, Ready& ready)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Unclaim(const kubernetes::Pod& pod) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RememberDeletion(const std::string& uid) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CollectReady(const std::vector<std::string>& uids, Ready& ready) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -93,6 +104,7 @@ class PodIndex {
   const std::function<void()> signal_;
   mutable Mutex mutex_;
   absl::flat_hash_map<std::string, KnownPodPtr> pods_ ABSL_GUARDED_BY(mutex_);  // by uid
+  absl::flat_hash_map<std::string, std::shared_ptr<const kubernetes::Namespace>> namespaces_ ABSL_GUARDED_BY(mutex_);
   // The uids of those that say they mirror a static pod, by the uid of that one. Several may: who lies takes no place.
   absl::flat_hash_map<std::string, absl::flat_hash_set<std::string>> mirrors_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_set<std::string> deleted_ ABSL_GUARDED_BY(mutex_);  // uids, of static pods too
@@ -100,7 +112,7 @@ class PodIndex {
   // By the uid that is waited for; "" those that know a container id alone.
   absl::flat_hash_map<std::string, std::vector<Waiter>> waiting_ ABSL_GUARDED_BY(mutex_);
   size_t waiting_count_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::string trouble_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, std::string, std::less<>> trouble_ ABSL_GUARDED_BY(mutex_);  // by part
   Worker expirer_;
 };
 

@@ -20,7 +20,7 @@ class PodSource {
 
 // What a source tells operators and those that wait: in the health answer under "k8s_pods", once in the log for each
 // change, and in the metrics.
-inline constexpr absl::string_view kPodsHealth = "k8s_pods";
+inline constexpr absl::string_view kPodsHealth = "k8s_pods", kNamespacesHealth = "k8s_namespaces";
 
 // What to do about an error of the API server or the kubelet, for the operator; "" when it speaks for itself.
 absl::string_view AdviceFor(const absl::Status& status, bool kubelet);

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/kubernetes/names.h"
+#include "common/kubernetes/namespace.h"
 #include "common/kubernetes/pod.h"
 #include "common/log/log.h"
 #include "common/status/macros.h"
@@ -16,6 +17,9 @@ constexpr int kPageSize = 250;
 // Pods that have ended stay in the API by the thousand, and whoever may create pods can put some on any node: they are
 // not even sent. One that ends is told of as deleted.
 constexpr absl::string_view kNotEnded = ",status.phase!=Succeeded,status.phase!=Failed";
+constexpr absl::string_view kNamespaceAdvice =
+    "; give the agent's service account the rights to list and watch namespaces, or turn namespace_labels off";
+constexpr size_t kMaxNamespaces = 50'000;
 // The server ends a watch when it said it would; a connection that is dead says nothing at all.
 constexpr absl::Duration kSilenceAfterEnd = absl::Seconds(30);
 
@@ -52,8 +56,13 @@ PodWatch::PodWatch(Options options, std::unique_ptr<kubernetes::ApiClient> clien
       clock_(clock),
       metrics_(metrics),
       health_(health),
-      pods_path_(absl::StrCat("/api/v1/pods?fieldSelector=",
-                              kubernetes::EscapeQuery(absl::StrCat("spec.nodeName=", options_.node_name, kNotEnded)))),
+      path_(options_.namespaces
+                ? "/api/v1/namespaces?"
+                : absl::StrCat("/api/v1/pods?fieldSelector=",
+                               kubernetes::EscapeQuery(absl::StrCat("spec.nodeName=", options_.node_name, kNotEnded)),
+                               "&")),
+      what_(options_.namespaces ? "the cluster's namespaces" : "the node's pods"),
+      part_(options_.namespaces ? kNamespacesHealth : kPodsHealth),
       backoff_(options_.first_retry, options_.last_retry),
       worker_("pod-watch", clock, [this] { return Round(); }) {}
 
@@ -65,9 +74,9 @@ PodWatch::~PodWatch() {
 absl::Duration PodWatch::Round() {
   if (cancel_.cancelled()) return absl::InfiniteDuration();
   if (reason_.empty() && !listed_) {
-    reason_ = "the pods of this node have not been listed yet";
-    health_.SetUnready(kPodsHealth, reason_);
-    index_.SetTrouble(reason_);
+    reason_ = absl::StrCat(what_, " have not been listed yet");
+    health_.SetUnready(part_, reason_);
+    index_.SetTrouble(part_, reason_);
   }
   absl::Status status;
   if (resource_version_.empty()) {
@@ -83,16 +92,26 @@ absl::Duration PodWatch::Round() {
   if (absl::IsOutOfRange(status)) {
     // Not an error by itself: the server keeps a few minutes. Again and again it would be.
     resource_version_.clear();
-    SIGNET_LOG(info, "listing the node's pods anew", {{"reason", status.message()}});
+    SIGNET_LOG(info, absl::StrCat("listing ", what_, " anew"), {{"reason", status.message()}});
     return backoff_.Next();
   }
   return Fails(status);
 }
 
 absl::Status PodWatch::List() {
+  const kubernetes::CallOptions options{.timeout = options_.answer_timeout, .cancel = &cancel_};
+  if (options_.namespaces) {
+    SIGNET_ASSIGN_OR_RETURN(kubernetes::NamespaceList list,
+                            kubernetes::ListNamespaces(*client_, kPageSize, kMaxNamespaces, options));
+    if (list.resource_version.empty()) return absl::UnavailableError("the list of namespaces has no resourceVersion");
+    index_.ReplaceNamespaces(std::move(list.namespaces));
+    resource_version_ = std::move(list.resource_version);
+    listed_ = true;
+    return absl::OkStatus();
+  }
+  const std::string path = path_.substr(0, path_.size() - 1);
   SIGNET_ASSIGN_OR_RETURN(kubernetes::PodList list,
-                          kubernetes::ListPods(*client_, pods_path_, kPageSize, options_.max_pods,
-                                               {.timeout = options_.answer_timeout, .cancel = &cancel_}));
+                          kubernetes::ListPods(*client_, path, kPageSize, options_.max_pods, options));
   if (list.resource_version.empty()) return absl::UnavailableError("the list of pods has no resourceVersion");
   std::erase_if(list.pods, [this](const kubernetes::Pod& pod) { return pod.node_name != options_.node_name; });
   index_.Replace(std::move(list.pods));
@@ -102,9 +121,9 @@ absl::Status PodWatch::List() {
 }
 
 absl::Status PodWatch::Watch() {
-  const std::string path = absl::StrCat(
-      pods_path_, "&watch=1&allowWatchBookmarks=true&timeoutSeconds=", absl::ToInt64Seconds(options_.watch_for),
-      "&resourceVersion=", kubernetes::EscapeQuery(resource_version_));
+  const std::string path =
+      absl::StrCat(path_, "watch=1&allowWatchBookmarks=true&timeoutSeconds=", absl::ToInt64Seconds(options_.watch_for),
+                   "&resourceVersion=", kubernetes::EscapeQuery(resource_version_));
   return client_->Watch(path, [this](absl::string_view line) { return OnLine(line); },
                         {.answer_timeout = options_.answer_timeout,
                          .silence = options_.watch_for + kSilenceAfterEnd,
@@ -112,7 +131,24 @@ absl::Status PodWatch::Watch() {
                          .cancel = &cancel_});
 }
 
+absl::Status PodWatch::OnNamespaceLine(absl::string_view line) {
+  absl::StatusOr<kubernetes::NamespaceEvent> event = kubernetes::ParseNamespaceEvent(line);
+  if (!event.ok()) {
+    SIGNET_LOG(warn, "an event of a watch is left out", {{"reason", event.status().message()}});
+    return absl::OkStatus();
+  }
+  using Type = kubernetes::NamespaceEvent::Type;
+  if (event->type == Type::kError) return event->error;
+  if (!event->resource_version.empty()) resource_version_ = std::move(event->resource_version);
+  if (event->type == Type::kPut) index_.PutNamespace(std::move(event->object));
+  if (event->type == Type::kDeleted) index_.DeleteNamespace(event->object.name);
+  backoff_.Reset();
+  Works();
+  return absl::OkStatus();
+}
+
 absl::Status PodWatch::OnLine(absl::string_view line) {
+  if (options_.namespaces) return OnNamespaceLine(line);
   absl::StatusOr<kubernetes::PodEvent> event = kubernetes::ParsePodEvent(line);
   if (!event.ok()) {  // one odd pod must not hide all others
     SIGNET_LOG(warn, "an event of a watch is left out", {{"reason", event.status().message()}});
@@ -133,13 +169,15 @@ absl::Status PodWatch::OnLine(absl::string_view line) {
 }
 
 void PodWatch::Works() {
-  metrics_.pods.Set(static_cast<double>(index_.pods()));
-  metrics_.pod_source_seconds.Set(static_cast<double>(absl::ToUnixSeconds(clock_.Now())));
+  if (!options_.namespaces) {
+    metrics_.pods.Set(static_cast<double>(index_.pods()));
+    metrics_.pod_source_seconds.Set(static_cast<double>(absl::ToUnixSeconds(clock_.Now())));
+  }
   if (std::exchange(works_, true)) return;
   reason_.clear();
-  index_.SetTrouble("");
-  health_.SetReady(kPodsHealth);
-  SIGNET_LOG(info, "the node's pods are watched", {{"node", options_.node_name}, {"pods", index_.pods()}});
+  index_.SetTrouble(part_, "");
+  health_.SetReady(part_);
+  SIGNET_LOG(info, absl::StrCat(what_, " are watched"), {{"node", options_.node_name}, {"pods", index_.pods()}});
 }
 
 absl::Duration PodWatch::Fails(const absl::Status& status) {
@@ -149,16 +187,17 @@ absl::Duration PodWatch::Fails(const absl::Status& status) {
   const bool news = std::exchange(works_, false) || reason_ != status.message();
   reason_ = std::string(status.message());
   if (news) {
-    const std::string what = absl::StrCat(listed_ ? "the node's pods are known as they were, the API server is away: "
-                                                  : "the node's pods are not known: ",
-                                          reason_, AdviceFor(status, false));
-    index_.SetTrouble(what);
+    const std::string what = absl::StrCat(
+        what_, listed_ ? " are known as they were, the API server is away: " : " are not known: ", reason_,
+        options_.namespaces && absl::IsPermissionDenied(status) ? kNamespaceAdvice : AdviceFor(status, false));
+    index_.SetTrouble(part_, what);
     if (listed_) {
-      health_.SetDegraded(kPodsHealth, what);
+      health_.SetDegraded(part_, what);
     } else {
-      health_.SetUnready(kPodsHealth, what);
+      health_.SetUnready(part_, what);
     }
-    SIGNET_LOG(warn, "the watch of the node's pods fails", {{"error", what}, {"retry_in", absl::FormatDuration(wait)}});
+    SIGNET_LOG(warn, absl::StrCat("the watch of ", what_, " fails"),
+               {{"error", what}, {"retry_in", absl::FormatDuration(wait)}});
   }
   return std::min(wait, absl::Minutes(5));
 }

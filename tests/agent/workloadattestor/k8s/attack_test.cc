@@ -126,7 +126,7 @@ class PodAttackTest : public ::testing::TestWithParam<PinMethod> {
         std::move(options),
         [this](PodIndex& index) {
           index_ = &index;
-          return std::make_unique<PodSource>();
+          return std::vector<std::unique_ptr<PodSource>>();
         },
         clock_));
     attestation_ = Attestation::Create({.pending_per_uid = 100}, std::move(attestors), clock_, metrics_);

@@ -95,7 +95,7 @@ TEST_F(PodIndexTest, WaitsForThePodAndThenForItsContainer) {  // the kubelet pos
 }
 
 TEST_F(PodIndexTest, WaitsNoLongerThanItMay) {
-  index_.SetTrouble("the API server answers 403");
+  index_.SetTrouble("pods", "the API server answers 403");
   index_.Put(MakePod(2, false));
   std::vector<Answer> answers;
   answers.push_back(Find(Wanted(1)));
@@ -269,6 +269,43 @@ TEST_F(PodIndexTest, APodMadeAnewUnderItsNameIsAnother) {
   EXPECT_TRUE(before->outdated);
   EXPECT_EQ(Find(Wanted(1)).get()->pod, nullptr);
   EXPECT_EQ(Find(Wanted(2)).get()->pod->pod.labels[0].second, "other");
+}
+
+TEST(PodIndexNamespacesTest, APodIsKnownOnlyWithItsNamespace) {
+  fakes::FakeClock clock;
+  int signals = 0;
+  PodIndex index({.namespaces = true}, clock, [&] { ++signals; });
+  std::vector<PodIndex::Hit> hits;
+  const auto find = [&] {
+    index.Find(Wanted(1), true, clock.Steady() + absl::Seconds(10), [&](auto hit) {
+      SIGNET_ASSERT_OK(hit);
+      hits.push_back(*hit);
+    });
+  };
+  index.Put(MakePod(1));
+  find();
+  EXPECT_TRUE(hits.empty());
+  index.PutNamespace({"other", {{"team", "x"}}});
+  EXPECT_TRUE(hits.empty());
+  index.ReplaceNamespaces({{"shop", {{"team", "a"}}}});
+  ASSERT_EQ(hits.size(), 1u);
+  EXPECT_EQ(hits[0].pod->its_namespace->labels[0].second, "a");
+  signals = 0;
+  index.PutNamespace({"shop", {{"team", "a"}}});
+  EXPECT_FALSE(hits[0].pod->outdated);
+  index.PutNamespace({"shop", {{"team", "b"}}});
+  EXPECT_TRUE(hits[0].pod->outdated);
+  EXPECT_EQ(signals, 1);
+  find();
+  ASSERT_EQ(hits.size(), 2u);
+  EXPECT_EQ(hits[1].pod->its_namespace->labels[0].second, "b");
+  kubernetes::Pod changed = MakePod(1);
+  changed.labels.clear();
+  index.Put(changed);
+  find();
+  EXPECT_EQ(hits[2].pod->its_namespace->labels[0].second, "b");
+  index.DeleteNamespace("shop");
+  EXPECT_TRUE(hits[2].pod->outdated);
 }
 
 TEST_F(PodIndexTest, AnswersWhoWaitsWhenItGoes) {

@@ -293,6 +293,34 @@ TEST_F(PodSourcesTest, LeavesOutAnOddPodAndNotTheOthers) {
   EXPECT_EQ(cluster_.lists(), 1);
 }
 
+TEST_F(PodSourcesTest, WatchesNamespacesAlike) {
+  PodIndex index({.namespaces = true}, clock_, nullptr);
+  index.Put(testing::MakePod(1));
+  const auto label = [&]() -> std::string {
+    std::promise<std::string> promise;
+    auto answer = promise.get_future();
+    index.Find(Wanted(1), true, clock_.Steady(), [&](auto hit) {
+      promise.set_value(hit.ok() ? hit->pod->its_namespace->labels[0].second : "not known");
+    });
+    return answer.get();
+  };
+  const auto json = [](const std::string& value) {
+    return absl::StrCat(R"({"metadata":{"name":"shop","resourceVersion":"7","labels":{"team":")", value, R"("}}})");
+  };
+  cluster_.SetPods({json("a")});
+  source_ = std::make_unique<PodWatch>(PodWatch::Options{.node_name = "node1", .namespaces = true}, Client(), index,
+                                       clock_, metrics_, health_);
+  EXPECT_TRUE(Eventually([&] { return label() == "a"; }));
+  cluster_.Send(EventJson("MODIFIED", json("b")));
+  EXPECT_TRUE(Eventually([&] { return label() == "b"; }));
+  cluster_.Send(EventJson("ERROR", R"({"kind":"Status","code":410,"message":"too old resource version"})"));
+  EXPECT_TRUE(Eventually([&] { return cluster_.lists() == 2; }));
+  cluster_.Break(FakeApiServer::Answer{.status = 403, .body = R"({"message":"namespaces is forbidden"})"});
+  cluster_.Send("");
+  EXPECT_TRUE(HealthSays("turn namespace_labels off"));
+  source_.reset();
+}
+
 TEST_F(PodSourcesTest, EndsAtOnce) {
   Watch();
   ASSERT_TRUE(Eventually([&] { return cluster_.watches() == 1; }));
