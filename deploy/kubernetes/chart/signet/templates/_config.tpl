@@ -58,6 +58,7 @@
 {{- $k8s := dict "node_name_env" "MY_NODE_NAME" -}}
 {{- if eq $v.workloadAttestors.k8s.source "kubelet" }}{{- $_ := set $k8s "kubelet" dict }}{{- end }}
 {{- if $v.workloadAttestors.k8s.disableContainerSelectors }}{{- $_ := set $k8s "disable_container_selectors" true }}{{- end }}
+{{- if $v.workloadAttestors.k8s.namespaceLabels }}{{- $_ := set $k8s "namespace_labels" true }}{{- end }}
 {{- $_ := set $attestors "k8s" $k8s -}}
 {{- end -}}
 {{- if $v.workloadAttestors.unix.discoverPath }}{{- $_ := set $attestors "unix" (dict "discover_path" true) }}{{- end }}
