@@ -377,6 +377,7 @@ TEST_P(PodAttackTest, AProcessThatMovesAllTheTimeIsOfItsPodOrRefused) {
     steps.Await();
     ConnectOrExit(path_.c_str());
     steps.Done();
+    steps.Await();  // until it is pinned
     for (;;) {
       Enter(nested.folders());
       Enter(own_cgroup_.folders());
@@ -387,6 +388,7 @@ TEST_P(PodAttackTest, AProcessThatMovesAllTheTimeIsOfItsPodOrRefused) {
   ASSERT_TRUE(child.AwaitDone());
   auto workload = Accept();
   SIGNET_ASSERT_OK(workload);
+  child.Go();
   int refused = 0;
   for (int i = 0; i < 300; ++i) {
     auto evidence = Attest(*workload);
