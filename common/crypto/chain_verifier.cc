@@ -147,6 +147,7 @@ absl::StatusOr<TrustAnchors> TrustAnchors::Create(absl::Span<const Certificate> 
     if (std::find(store->anchors.begin(), store->anchors.end(), root) != store->anchors.end()) continue;
     X509Ptr x509 = ToX509(root);
     if (x509 == nullptr) return OpenSslRefusal("trust anchor");
+    X509_check_purpose(x509.get(), -1, 0);  // reads the extensions now: verifying, in many threads, changes no anchor
     if (X509_STORE_add_cert(store->store.get(), x509.get()) != 1) return OpenSslError("X509_STORE_add_cert");
     store->by_subject[root.subject_der()].push_back(store->anchors.size());
     store->anchors.push_back(root);
