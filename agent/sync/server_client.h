@@ -105,7 +105,8 @@ class ServerClient {
   virtual void NewJwt(const std::string& entry_id, const std::vector<std::string>& audience,
                       std::function<void(absl::StatusOr<MintedJwt>)> done) = 0;
 
-  // Never null. `on_event` is called on any thread when Next() or end() has something new; must be quick.
+  // Never null. `on_event` is called on any thread when Next() or end() has something new; must be quick, and
+  // may take no lock that is held around a call of the stream's.
   virtual std::unique_ptr<SyncStream> OpenSync(const SyncHello& hello, std::function<void()> on_event) = 0;
   // All entries of this agent, for servers without AgentSync. `held` are not sent again when the server can tell.
   virtual absl::StatusOr<std::vector<spiffe::Entry>> AuthorizedEntries(

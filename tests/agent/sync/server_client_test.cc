@@ -345,31 +345,42 @@ TEST_F(ServerClientTest, SparseSyncAsksOnlyForWhatItLacks) {
   EXPECT_THAT(entries_.asked, ElementsAre("e28", "e29"));
 }
 
+// What a stream calls on_event for. Await() holds no lock while it looks at the stream.
+class Events {
+ public:
+  void Add() {
+    std::lock_guard lock(mutex_);
+    ++count_;
+    changed_.notify_all();
+  }
+  // The first value of look(), which is asked again after each event.
+  template <typename Look>
+  auto Await(Look look) {
+    for (;;) {
+      const int seen = count();
+      if (auto found = look()) return *std::move(found);
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [&] { return count_ != seen; });
+    }
+  }
+
+ private:
+  int count() {
+    std::lock_guard lock(mutex_);
+    return count_;
+  }
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  int count_ = 0;
+};
+
 TEST_F(ServerClientTest, StreamSpeaksAgentSync) {
   Serve(/*with_sync=*/true);
   GiveIdentity();
-  std::mutex mutex;
-  std::condition_variable changed;
-  int events = 0;
-  const auto on_event = [&] {
-    std::lock_guard lock(mutex);
-    ++events;
-    changed.notify_all();
-  };
-  std::unique_ptr<SyncStream> stream =
-      Client().OpenSync({.epoch = "e0", .digest = "d", .bundle_revisions = {{"example.org", "5"}}}, on_event);
-  const auto next = [&] {
-    for (;;) {
-      int seen;
-      {
-        std::lock_guard lock(mutex);
-        seen = events;
-      }
-      if (std::optional<SyncMessage> message = stream->Next()) return *message;
-      std::unique_lock lock(mutex);
-      changed.wait(lock, [&] { return events != seen; });
-    }
-  };
+  Events events;
+  std::unique_ptr<SyncStream> stream = Client().OpenSync(
+      {.epoch = "e0", .digest = "d", .bundle_revisions = {{"example.org", "5"}}}, [&] { events.Add(); });
+  const auto next = [&] { return events.Await([&] { return stream->Next(); }); };
   const SyncMessage delta = next();
   ASSERT_THAT(delta.upserts, SizeIs(1));
   EXPECT_EQ(delta.upserts[0].id, "good");
@@ -384,10 +395,7 @@ TEST_F(ServerClientTest, StreamSpeaksAgentSync) {
   for (int i = 0; i < 1100; ++i) many.push_back(absl::StrCat(i));
   EXPECT_TRUE(stream->Want(many));
   EXPECT_TRUE(stream->Ack(2, {{"abcd", 3}}));
-  std::unique_lock lock(mutex);
-  changed.wait(lock, [&] { return stream->end().has_value(); });
-  EXPECT_THAT(*stream->end(), StatusIs(absl::StatusCode::kUnavailable, "rolling"));
-  lock.unlock();
+  EXPECT_THAT(events.Await([&] { return stream->end(); }), StatusIs(absl::StatusCode::kUnavailable, "rolling"));
   EXPECT_FALSE(stream->Ack(3, {}));
   ASSERT_THAT(sync_.received, SizeIs(4));
   EXPECT_EQ(sync_.received[0].want().entry_ids_size(), 500);
@@ -399,15 +407,9 @@ TEST_F(ServerClientTest, StreamSpeaksAgentSync) {
 TEST_F(ServerClientTest, ServerWithoutAgentSyncIsUnimplemented) {
   Serve();
   GiveIdentity();
-  std::mutex mutex;
-  std::condition_variable changed;
-  auto stream = Client().OpenSync({}, [&] {
-    std::lock_guard lock(mutex);
-    changed.notify_all();
-  });
-  std::unique_lock lock(mutex);
-  changed.wait(lock, [&] { return stream->end().has_value(); });
-  EXPECT_THAT(*stream->end(), StatusIs(absl::StatusCode::kUnimplemented));
+  Events events;
+  auto stream = Client().OpenSync({}, [&] { events.Add(); });
+  EXPECT_THAT(events.Await([&] { return stream->end(); }), StatusIs(absl::StatusCode::kUnimplemented));
 }
 
 TEST_F(ServerClientTest, MovesOnToTheNextAddress) {
