@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <exception>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -215,4 +216,14 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace signet::agent
 
-int main(int argc, char** argv) { return signet::agent::Main(argc, argv); }
+// No exception is part of what our functions say; CLI11, yaml-cpp or a full memory may throw one all the same.
+int main(int argc, char** argv) {
+  try {
+    return signet::agent::Main(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "signet-agent: %s\n", error.what());
+  } catch (...) {
+    std::fprintf(stderr, "signet-agent: an unknown exception\n");
+  }
+  return signet::agent::kFailed;
+}

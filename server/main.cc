@@ -1,5 +1,6 @@
 // signet-server run|validate|version. A flag beats an environment variable (SIGNET_...) beats the file.
 #include <cstdio>
+#include <exception>
 #include <iostream>
 #include <string>
 
@@ -174,4 +175,14 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace signet::server
 
-int main(int argc, char** argv) { return signet::server::Main(argc, argv); }
+// No exception is part of what our functions say; CLI11, yaml-cpp or a full memory may throw one all the same.
+int main(int argc, char** argv) {
+  try {
+    return signet::server::Main(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "signet-server: %s\n", error.what());
+  } catch (...) {
+    std::fprintf(stderr, "signet-server: an unknown exception\n");
+  }
+  return signet::server::kFailed;
+}
