@@ -150,22 +150,26 @@ def single_entry(answer):
 
 
 class SpireServer:
+    """`bundle_port`: it serves its bundle there, by the profile https_spiffe."""
+
     make = "spire"
 
-    def __init__(self, folder, x509_pop=None, ca_ttl="24h", ca_key_type="ec-p256"):
+    def __init__(self, folder, x509_pop=None, ca_ttl="24h", ca_key_type="ec-p256", trust_domain=TRUST_DOMAIN, bundle_port=None):
         programs = toolchain.spire()
         folder.mkdir(parents=True, exist_ok=True)
         self.admin_socket = folder / "admin.sock"
         self.port = free_port()
         self.cli = SpireCli(programs / "spire-server", self.admin_socket)
         pop = f'NodeAttestor "x509pop" {{ plugin_data {{ ca_bundle_path = "{x509_pop.ca}" }} }}' if x509_pop else ""
+        federation = (f'federation {{ bundle_endpoint {{ address = "127.0.0.1" port = {bundle_port} refresh_hint = "1m" '
+                      'profile "https_spiffe" {} } }') if bundle_port else ""
         config = folder / "server.conf"
         config.write_text(f"""
 server {{
   bind_address = "127.0.0.1"
   bind_port = "{self.port}"
   socket_path = "{self.admin_socket}"
-  trust_domain = "{TRUST_DOMAIN}"
+  trust_domain = "{trust_domain}"
   data_dir = "{folder}"
   log_level = "DEBUG"
   ca_ttl = "{ca_ttl}"
@@ -173,6 +177,7 @@ server {{
   default_jwt_svid_ttl = "5m"
   jwt_issuer = "https://id.example.org/spiffe"
   experimental {{ cache_reload_interval = "1s" }}
+  {federation}
 }}
 plugins {{
   DataStore "sql" {{ plugin_data {{ database_type = "sqlite3" connection_string = "{folder}/server.sqlite3" }} }}

@@ -1,6 +1,6 @@
 """The suites in the order they run, cheapest and most telling first."""
 
-from . import certificates, clients, parity, signet_cli, spire_agent, spire_agent_cli, spire_cli, spire_server, tokens
+from . import certificates, clients, federation, parity, signet_cli, spire_agent, spire_agent_cli, spire_cli, spire_server, tokens
 
 # name -> (function, what it shows, seconds it takes once its counterpart is installed)
 SUITES = {
@@ -16,6 +16,7 @@ SUITES = {
     "spire-agent-cli": (spire_agent_cli.run, "SPIRE's spire-agent CLI against the workload socket", 15),
     "spire-agent": (spire_agent.run, "SPIRE's agent against the server: join token, x509pop, changes, 1200 entries, restart, ban, eviction", 60),
     "spire-server": (spire_server.run, "the agent against SPIRE's server: join token, x509pop, changes, the server away", 80),
+    "federation": (federation.run, "the bundle of a SPIRE server's endpoint, followed through its rotation into a workload's hand", 20),
     "tokens": (tokens.run, "oauth4webapi, openid-client, Authlib, jose, PyJWT, go-jose and MCP with a user of Keycloak", 90),
     "signet-cli": (signet_cli.run, "our signet against SPIRE's server and agent", 20),
 }

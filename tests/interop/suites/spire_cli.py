@@ -24,6 +24,7 @@ def run(results, context):
         entries(results, cli, folder)
         tokens(results, cli)
         bundles(results, cli)
+        federation(results, cli, folder)
         minting(results, cli, folder)
         logger(results, cli)
         agents(results, cli, context, server, folder)
@@ -131,6 +132,32 @@ def bundles(results, cli):
     with results.check("bundle_count"):
         require(cli.json("bundle", "count")["count"] == 1, "not one")
         require("1 bundle" in cli.call("bundle", "count").stdout, "text")
+
+
+def federation(results, cli, folder):
+    name, url = "partner.org", "https://127.0.0.1:1/bundle"
+    with results.check("federation_create"):
+        bundle = folder / "partner.json"
+        bundle.write_text(cli.bundle_spiffe())  # any keys will do
+        cli.call("federation", "create", "-trustDomain", name, "-bundleEndpointURL", url, "-bundleEndpointProfile", "https_spiffe",
+                 "-endpointSpiffeID", f"spiffe://{name}/spire/server", "-trustDomainBundlePath", bundle, "-trustDomainBundleFormat", "spiffe")
+    with results.check("federation_show"):
+        one = cli.json("federation", "show", "-trustDomain", name)
+        require(one["bundle_endpoint_url"] == url and one["https_spiffe"]["endpoint_spiffe_id"] == f"spiffe://{name}/spire/server", f"{one}")
+        require(one["trust_domain_bundle"]["x509_authorities"] and one["trust_domain_bundle"]["jwt_authorities"], f"{one}")
+    with results.check("federation_create_again_refused"):
+        answer = cli.call("federation", "create", "-trustDomain", name, "-bundleEndpointURL", url, "-bundleEndpointProfile", "https_web", check=False)
+        require(answer.returncode != 0, f"{answer.stdout}")
+    with results.check("federation_update"):
+        cli.call("federation", "update", "-trustDomain", name, "-bundleEndpointURL", f"{url}2", "-bundleEndpointProfile", "https_web")
+        one = cli.json("federation", "list")["federation_relationships"][0]
+        require(one["bundle_endpoint_url"] == f"{url}2" and "https_web" in one and "https_spiffe" not in one, f"{one}")
+        require(one["trust_domain_bundle"]["x509_authorities"], "the bundle is gone")
+    with results.check("federation_refresh_of_an_endpoint_that_is_not_there_fails"):
+        require(cli.call("federation", "refresh", "-id", name, check=False).returncode != 0, "it says it was refreshed")
+    with results.check("federation_delete"):
+        cli.call("federation", "delete", "-id", name)
+        require(not cli.json("federation", "list")["federation_relationships"], "still there")
 
 
 def minting(results, cli, folder):

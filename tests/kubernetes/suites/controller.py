@@ -40,6 +40,7 @@ def run(results, context):
     try:
         checks(results, api, server, controller, token)
         controller.stop()
+        prefix(results, api, server, installed, folder)
         if os.geteuid() != 0:
             results.skip("webhook_certificate_is_ours", "it needs root, to look like a pod")
         elif taken(WEBHOOK_PORT):
@@ -68,15 +69,15 @@ def prepare(api, installed):
 class Controller:
     """The program with the rights of its role. With `in_cluster` it runs as in a pod, which its webhook needs."""
 
-    def __init__(self, installed, api, server, folder, in_cluster=False):
-        self.log = folder / f"controller{'-webhook' if in_cluster else ''}.log"
+    def __init__(self, installed, api, server, folder, in_cluster=False, **more):
+        self.log = folder / f"controller{'-webhook' if in_cluster else '-'.join(['', *more])}.log"
         config = folder / "controller.yaml"
         config.write_text(json.dumps({
             "apiVersion": "spire.spiffe.io/v1alpha1", "kind": "ControllerManagerConfig", "metrics": {"bindAddress": "0"},
             "health": {"healthProbeBindAddress": "0"}, "clusterName": CLUSTER,
             "clusterDomain": "cluster.local", "trustDomain": TRUST_DOMAIN, "ignoreNamespaces": ["kube-.*"],
             "validatingWebhookConfigurationName": WEBHOOK, "gcInterval": 500_000_000, "logLevel": "debug",
-            "spireServerSocketPath": str(server.admin_socket)}))
+            "spireServerSocketPath": str(server.admin_socket), **more}))
         self.environment = {"ENABLE_WEBHOOKS": "false"}
         argv = [installed / "bin" / "spire-controller-manager", "--config", config]
         token = api.token(SYSTEM, ACCOUNT, seconds=3600)
@@ -238,6 +239,26 @@ def checks(results, api, server, controller, token):
         settled()
         api.delete(f"{GROUP}/clusterspiffeids/many")
         wait_until("their end", lambda: count() == 0, timeout=60)
+
+
+def prefix(results, api, server, installed, folder):
+    """As our chart runs it: ids of its own choosing, and no others touched."""
+    with results.check("entry_ids_with_a_prefix"):
+        mine = server.cli.create_entry(f"spiffe://{TRUST_DOMAIN}/by-hand", ["unix:uid:1"])
+        controller = Controller(installed, api, server, folder, entryIDPrefix="scm")
+        try:
+            api.post(f"{GROUP}/clusterstaticentries", {"apiVersion": "spire.spiffe.io/v1alpha1", "kind": "ClusterStaticEntry", "metadata": {"name": "p"}, "spec": {
+                "spiffeID": f"spiffe://{TRUST_DOMAIN}/prefixed", "parentID": f"spiffe://{TRUST_DOMAIN}/node", "selectors": ["unix:uid:9"]}})
+
+            def ids():
+                return {e["spiffe_id"]["path"]: e["id"] for e in server.cli.json("entry", "list")["entries"]}
+
+            wait_until("entry with a prefix", lambda: ids().get("/prefixed", "").startswith("scm."), daemons=[controller.daemon])
+            api.delete(f"{GROUP}/clusterstaticentries/p")
+            wait_until("its end", lambda: "/prefixed" not in ids(), daemons=[controller.daemon])
+            require(ids().get("/by-hand") == mine["id"], "an entry made by hand was deleted")
+        finally:
+            controller.stop()
 
 
 def webhook(results, api, server, installed, folder):

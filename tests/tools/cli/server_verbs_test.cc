@@ -186,6 +186,43 @@ TEST_F(ServerVerbsTest, ShowsTheBundleInEachForm) {
   EXPECT_EQ(Cli("bundle count").out, "1\n");
 }
 
+TEST_F(ServerVerbsTest, FederatesAndEndsIt) {
+  EXPECT_EQ(Cli("federation list").out, "no federation relationships\n");
+  const std::string bundle = dir_.file("partner.json");
+  SIGNET_ASSERT_OK(fs::WriteFileAtomically(bundle, Cli("bundle show --format spiffe").out));  // any keys will do
+  Result result = Cli(absl::StrCat(
+      "federation create partner.org --bundle-endpoint-url https://127.0.0.1:1/b --bundle-endpoint-profile "
+      "https_spiffe --endpoint-spiffe-id spiffe://partner.org/spire/server --bundle ",
+      bundle));
+  EXPECT_EQ(result.code, 0) << result.err;
+  EXPECT_THAT(result.out,
+              AllOf(HasSubstr("partner.org\n"), HasSubstr("https_spiffe\n"), HasSubstr("1 X.509 authority")));
+  EXPECT_EQ(Cli("federation show --trust-domain partner.org").out, result.out);
+  EXPECT_THAT(Cli("federation list").out, HasSubstr("partner.org"));
+  // Changes what is given alone.
+  result = Cli("federation update partner.org --bundle-endpoint-url https://127.0.0.1:2/c");
+  EXPECT_EQ(result.code, 0) << result.err;
+  EXPECT_THAT(result.out, AllOf(HasSubstr("https://127.0.0.1:2/c"), HasSubstr("spiffe://partner.org/spire/server")));
+  result = Cli("federation refresh partner.org");  // nobody answers there
+  EXPECT_EQ(result.code, 1);
+  EXPECT_THAT(result.err, HasSubstr("https://127.0.0.1:2/c"));
+  EXPECT_EQ(Cli("federation delete partner.org").code, 0);
+  result = Cli("federation show partner.org");
+  EXPECT_EQ(result.code, 1);
+  EXPECT_THAT(result.err, HasSubstr("signet federation list"));
+}
+
+TEST_F(ServerVerbsTest, WrongFederationFlagsAreUsage) {
+  for (const char* words :
+       {"federation create partner.org", "federation update partner.org",
+        "federation create partner.org --bundle-endpoint-url https://a --bundle-endpoint-profile https_spiffe",
+        "federation create partner.org --bundle-endpoint-url https://a --bundle-endpoint-profile https_web "
+        "--endpoint-spiffe-id spiffe://partner.org/x",
+        "federation create Partner --bundle-endpoint-url https://a --bundle-endpoint-profile https_web"}) {
+    EXPECT_EQ(Cli(words).code, 2) << words;
+  }
+}
+
 TEST_F(ServerVerbsTest, MintsAndWritesWithAKeyNobodyElseReads) {
   const std::string out = dir_.file("legacy");
   const Result result = Cli(
