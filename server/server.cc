@@ -393,6 +393,7 @@ void Server::Shutdown(absl::Duration grace) {
   if (std::exchange(p.down, true)) return;
   p.health.SetUnready("listener", "shutting down");
   if (p.streams != nullptr) p.streams->FinishAll(absl::UnavailableError("server is going away, reconnect"));
+  if (p.bundle_refresher != nullptr) p.bundle_refresher->Stop();  // no call waits for a fetch that is only queued
   if (p.grpc != nullptr) {
     p.grpc->Shutdown(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(grace));
     p.grpc->Wait();

@@ -4,6 +4,7 @@
 // other. Thread-safe.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -30,9 +31,14 @@ class BundleRefresher {
   ~BundleRefresher();  // waits for the fetches that run
 
   // The relationships have changed: what is new or differs is fetched at once.
-  void Reload() { worker_.Wake(); }
+  void Reload() {
+    reload_ = true;
+    worker_.Wake();
+  }
   // Fetches now. kNotFound: no relationship with it; kResourceExhausted: too many wait; else as the fetch.
   void RefreshNow(const spiffe::TrustDomain& trust_domain, StatusCompletion done);
+  // Begins no fetch any more; RefreshNow answers kUnavailable. Those that run end within the client's timeout.
+  void Stop();
 
   struct Counts {
     size_t peers = 0, fetching = 0, failing = 0;
@@ -49,13 +55,16 @@ class BundleRefresher {
   };
 
   absl::Duration Step();
-  // On an executor's thread.
-  void Poll(const FederationRelationship& relationship);
+  absl::Status ReadPeers(absl::Duration now);
+  // On an executor's thread: `url` and `endpoint_id` say what it was begun for.
+  void Poll(const spiffe::TrustDomain& trust_domain, const std::string& url, const std::string& endpoint_id);
   absl::StatusOr<spiffe::Bundle> FetchAndStore(const FederationRelationship& relationship);
 
   FederationStore& federations_;
   const Fetch fetch_;
   Clock& clock_;
+  std::atomic<bool> reload_ = true, stopping_ = false;
+  absl::Duration read_at_;  // steady time; the worker's own
   Mutex mutex_;
   std::map<spiffe::TrustDomain, Peer> peers_ ABSL_GUARDED_BY(mutex_);
   // There before the worker, which posts to it, and gone before it, as what it runs wakes the worker.

@@ -130,6 +130,24 @@ TEST_F(BundleRefresherTest, RefreshNowOfAStrangerIsNotFound) {
   EXPECT_EQ(fetches(), 0u);
 }
 
+TEST_F(BundleRefresherTest, FetchesNothingOnceStopped) {
+  Create(Peer("partner.org"));
+  AwaitIdle(1);
+  refresher_.Stop();
+  EXPECT_THAT(testing::AwaitStatus([&](auto done) { refresher_.RefreshNow(Name("partner.org"), std::move(done)); }),
+              StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_EQ(fetches(), 1u);
+}
+
+// What another server wrote to the same database.
+TEST_F(BundleRefresherTest, NoticesWhatItIsNotToldWithinAMinute) {
+  Rest();
+  SIGNET_ASSERT_OK(testing::Await<std::vector<FederationResult>>(
+      [&](auto done) { store_->CreateFederations({Peer("partner.org")}, std::move(done)); }));
+  clock_.Advance(BundleRefresher::kReread);
+  AwaitIdle(1);
+}
+
 TEST_F(BundleRefresherTest, RefreshNowFetchesWhatIsNotDue) {
   Create(Peer("partner.org"));
   AwaitIdle(1);
