@@ -1,6 +1,6 @@
 """The suites in the order they run, cheapest and most telling first."""
 
-from . import api, attack, chart, controller, faults, node, node_itself, psat, rbac
+from . import api, attack, chart, chart_node, controller, faults, node, node_itself, psat, rbac
 
 # name -> (function, what it shows, seconds it takes once its counterpart is installed)
 SUITES = {
@@ -13,6 +13,7 @@ SUITES = {
     "node-itself": (node_itself.run, "what they rely on of the node: pods, Services, cgroups", 30),
     "node": (node.run, "the chart on a node: attested agent, pods' SVIDs, mTLS, rotation, rolls, refusals", 120),
     "attack": (attack.run, "pods that would be others, and what dies during attestation: never a foreign selector", 90),
+    "chart-node": (chart_node.run, "the chart on the node: resources, the agent's capability, upgrades", 120),
 }
 # These need a whole node, and so root.
-NODE_SUITES = ("node-itself", "node", "attack")
+NODE_SUITES = ("node-itself", "node", "attack", "chart-node")
