@@ -11,6 +11,10 @@ namespace {
 
 // The cheap look misses some changes (attestation.h: full_read_every); from time to time everything is read.
 constexpr absl::Duration kFullLookEvery = absl::Minutes(1);
+// For so long a stream keeps what all attestors said when one of them cannot say it again: longer than an API server
+// restarts, and not for ever. The attestor of pods knows without asking as long as it runs; after a reload it may not
+// know a pod any more that was deleted meanwhile.
+constexpr absl::Duration kKeepUnanswered = absl::Minutes(10);
 
 // A stream that was refused before it began.
 class Refused final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
@@ -68,9 +72,8 @@ void UpdateStream::OnEvidence(absl::StatusOr<EvidencePtr> evidence) {
   uint64_t subscription = 0;
   {
     MutexLock lock(mutex_);
-    // An attestor that cannot answer now ends no stream that was attested before; it is looked at again soon.
-    if (!(*evidence)->complete && evidence_ != nullptr && evidence_->complete && !held_back_ &&
-        !evidence_->outdated() && evidence_->facts == (*evidence)->facts) {
+    if (!(*evidence)->complete && MayKeepEvidence() && evidence_->complete && !evidence_->outdated() &&
+        evidence_->facts == (*evidence)->facts) {
       attesting_ = false;
       return;
     }
@@ -95,13 +98,17 @@ void UpdateStream::OnEvidence(absl::StatusOr<EvidencePtr> evidence) {
   if (again) Attest();
 }
 
+bool UpdateStream::MayKeepEvidence() const {
+  return evidence_ != nullptr && !held_back_ &&
+         callers_.deps().clock.Steady() - evidence_->attested_at < kKeepUnanswered;
+}
+
 void UpdateStream::OnNoEvidence(const absl::Status& status) {
   bool keep = false;
   {
     MutexLock lock(mutex_);
     attesting_ = false;
-    // An attestor that cannot answer now ends no stream that was attested before; it is looked at again soon.
-    keep = evidence_ != nullptr && !held_back_ && status.code() == absl::StatusCode::kUnavailable;
+    keep = MayKeepEvidence() && status.code() == absl::StatusCode::kUnavailable;
   }
   if (!keep) End(status);
 }

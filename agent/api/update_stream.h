@@ -58,6 +58,8 @@ class UpdateStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void Attest();
   void OnEvidence(absl::StatusOr<EvidencePtr> evidence);
   void OnNoEvidence(const absl::Status& status);
+  // An attestor that cannot answer now ends no stream that was attested lately; it is asked again soon.
+  bool MayKeepEvidence() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnUpdate(uint64_t subscription, UpdatePtr update);
   void Subscribe(uint64_t subscription, const spiffe::Selectors& selectors);
   // Of who has busy_: writes, finishes, or gives busy_ back.

@@ -534,14 +534,38 @@ TEST_F(WorkloadServiceTest, AnAttestorThatFailsLaterEndsNoStream) {
   Watch watch(*stub_);
   EXPECT_THAT(watch.NextIds(), ElementsAre("spiffe://td/a"));
   attestor_->SetError(absl::UnavailableError("kubelet down"));
+  absl::Duration down;
   EXPECT_TRUE(Eventually([&] {
-    clock_.Advance(absl::Minutes(2));
+    if (down < absl::Minutes(8)) {
+      clock_.Advance(absl::Seconds(20));
+      down += absl::Seconds(20);
+    }
     return attestor_->calls() >= 2;
   }));
   cache_.SetSvid("e1", "renewed");
   X509SVIDResponse message;
   ASSERT_TRUE(watch.Next(&message));
   EXPECT_EQ(message.svids(0).x509_svid(), "renewed");
+}
+
+// What nobody vouches for any more is not kept without end: what an attestor forgot, a deleted pod, it cannot take
+// back.
+TEST_F(WorkloadServiceTest, AnAttestorThatNeverAnswersAgainEndsTheStream) {
+  Register("e1", "/a");
+  Watch watch(*stub_);
+  EXPECT_THAT(watch.NextIds(), ElementsAre("spiffe://td/a"));
+  attestor_->SetError(absl::UnavailableError("kubelet down"));
+  const absl::Duration begun = clock_.Steady();
+  auto finish = std::async(std::launch::async, [&] {
+    EXPECT_THAT(watch.NextIds(), IsEmpty());
+    return watch.Finish().error_code();
+  });
+  EXPECT_TRUE(Eventually([&] {
+    clock_.Advance(absl::Seconds(20));
+    return finish.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+  }));
+  EXPECT_EQ(finish.get(), StatusCode::UNAVAILABLE);
+  EXPECT_GE(clock_.Steady() - begun, absl::Minutes(10));
 }
 
 // No clock is moved in these two: an attestor that takes back what it said is heard at once.
