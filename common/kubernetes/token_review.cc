@@ -26,11 +26,14 @@ constexpr size_t kMaxToldBytes = 300;
 
 absl::Status Denied(absl::string_view why) { return absl::PermissionDeniedError(absl::StrCat("token review: ", why)); }
 
-// The one value under status.user.extra; each is a list there.
-std::string Extra(const value* user, absl::string_view name) {
+// The one value under status.user.extra; each is a list there. "": none. Of two nobody could say which one holds.
+absl::StatusOr<std::string> Extra(const value* user, absl::string_view name) {
   const boost::json::array& values =
       Items(Member(Member(user, "extra"), absl::StrCat("authentication.kubernetes.io/", name)));
-  return values.size() == 1 ? Text(&values.front()) : std::string();
+  if (values.empty()) return std::string();
+  std::string text = Text(&values.front());
+  if (values.size() > 1 || text.empty()) return Denied(absl::StrCat("it does not tell one ", name));
+  return text;
 }
 
 // Why the server did not take the token, unless it repeats the token.
@@ -77,12 +80,13 @@ absl::StatusOr<ReviewedToken> ReadTokenReview(absl::string_view answer, const st
   if (!service_account || !IsLabel(names.first) || !IsName(names.second)) {
     return Denied("the token is not that of a service account");
   }
-  ReviewedToken reviewed{.namespace_name = names.first,
-                         .service_account = names.second,
-                         .pod_name = Extra(user, "pod-name"),
-                         .pod_uid = Extra(user, "pod-uid"),
-                         .node_name = Extra(user, "node-name"),
-                         .node_uid = Extra(user, "node-uid")};
+  ReviewedToken reviewed;
+  reviewed.namespace_name = names.first;
+  reviewed.service_account = names.second;
+  SIGNET_ASSIGN_OR_RETURN(reviewed.pod_name, Extra(user, "pod-name"));
+  SIGNET_ASSIGN_OR_RETURN(reviewed.pod_uid, Extra(user, "pod-uid"));
+  SIGNET_ASSIGN_OR_RETURN(reviewed.node_name, Extra(user, "node-name"));
+  SIGNET_ASSIGN_OR_RETURN(reviewed.node_uid, Extra(user, "node-uid"));
   if (!IsName(reviewed.pod_name) || !IsUid(reviewed.pod_uid)) {
     return Denied("the token is not bound to a pod; use a projected volume (serviceAccountToken)");
   }

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "common/concurrency/mutex.h"
@@ -48,6 +49,13 @@ class Review {
   mutable Mutex mutex_;
   NodeAttestation::Done done_ ABSL_GUARDED_BY(mutex_);
 };
+
+// The error of a request that held the token, for log and health: who answers may repeat what it was sent. A part of
+// the token may stay, where the message was cut; without its end, the signature, it proves nothing.
+absl::Status WithoutToken(const absl::Status& status, const std::string& token) {
+  if (!absl::StrContains(status.message(), token)) return status;
+  return absl::Status(status.code(), "it answers with an error that repeats the token");
+}
 
 bool Contains(const std::vector<std::string>& list, absl::string_view value) {
   return std::find(list.begin(), list.end(), value) != list.end();
@@ -112,7 +120,7 @@ class K8sPsat::ClusterReviews : public std::enable_shared_from_this<ClusterRevie
     const absl::StatusOr<std::string> answer =
         cluster_.api->Post(std::string(kubernetes::kTokenReviewPath),
                            kubernetes::TokenReviewRequest(review.token, cluster_.audiences), options);
-    if (!answer.ok()) return Unanswered(answer.status());
+    if (!answer.ok()) return Unanswered(WithoutToken(answer.status(), review.token));
     const absl::StatusOr<kubernetes::ReviewedToken> token =
         kubernetes::ReadTokenReview(*answer, cluster_.audiences, review.token);
     if (absl::IsPermissionDenied(token.status())) {

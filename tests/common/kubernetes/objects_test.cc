@@ -238,10 +238,14 @@ TEST(TokenReviewTest, RefusesAllElse) {
        "not bound to a pod"},
       {Authenticated(R"(["spire-server"])", kUser, R"("authentication.kubernetes.io/pod-name":["p","q"],
          "authentication.kubernetes.io/pod-uid":["u"])"),
-       "not bound to a pod"},
+       "one pod-name"},
       {Authenticated(R"(["spire-server"])", kUser, R"("authentication.kubernetes.io/pod-name":["p"],
          "authentication.kubernetes.io/pod-uid":["u"],"authentication.kubernetes.io/node-name":["n"])"),
        "not named in full"},
+      {Authenticated(R"(["spire-server"])", kUser, R"("authentication.kubernetes.io/pod-name":["p"],
+         "authentication.kubernetes.io/pod-uid":["u"],"authentication.kubernetes.io/node-name":["n","m"],
+         "authentication.kubernetes.io/node-uid":["nu","mu"])"),
+       "one node-name"},  // not taken for an API server that names no node
   };
   for (const auto& [answer, told] : cases) {
     EXPECT_THAT(Read(answer), StatusIs(absl::StatusCode::kPermissionDenied, HasSubstr(told))) << answer;

@@ -201,6 +201,10 @@ TEST_F(K8sPsatTest, AnApiServerThatFailsIsNoVerdict) {  // F15
   }
   api().Answer(kReviews, "<html>");
   EXPECT_THAT(Attest(), StatusIs(absl::StatusCode::kUnavailable));
+  // What is between here and the API server may answer with the request (N13).
+  api().Answer(kReviews, absl::UnavailableError("status 502, cannot pass on {\"token\":\"t0ken\"}"));
+  EXPECT_THAT(Attest(), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_THAT(health_.Json(), AllOf(HasSubstr("repeats the token"), Not(HasSubstr("t0ken"))));
 }
 
 TEST_F(K8sPsatTest, RefusesMalformedEvidenceWithoutAskingAnybody) {
