@@ -1,6 +1,6 @@
 """The suites in the order they run, cheapest and most telling first."""
 
-from . import api, attack, chart, chart_node, controller, faults, node, node_itself, psat, rbac
+from . import api, attack, chart, chart_node, controller, faults, node, node_itself, pod_sources, psat, rbac
 
 # name -> (function, what it shows, seconds it takes once its counterpart is installed)
 SUITES = {
@@ -14,6 +14,7 @@ SUITES = {
     "node": (node.run, "the chart on a node: attested agent, pods' SVIDs, mTLS, rotation, rolls, refusals", 120),
     "attack": (attack.run, "pods that would be others, and what dies during attestation: never a foreign selector", 90),
     "chart-node": (chart_node.run, "the chart on the node: resources, the agent's capability, upgrades", 120),
+    "pod-sources": (pod_sources.run, "pods from the node's kubelet, and selectors by the labels of namespaces", 60),
 }
 # These need a whole node, and so root.
-NODE_SUITES = ("node-itself", "node", "attack", "chart-node")
+NODE_SUITES = ("node-itself", "node", "attack", "chart-node", "pod-sources")
