@@ -67,6 +67,19 @@ std::string StaticUid(const value* metadata, const std::vector<OwnerReference>& 
   return hash && of_node ? uid : std::string();
 }
 
+// In memory, about.
+size_t SizeOf(const Pod& pod) {
+  size_t size = 0;
+  for (const auto& label : pod.labels) size += sizeof(label) + label.first.size() + label.second.size();
+  for (const OwnerReference& owner : pod.owners) {
+    size += sizeof(owner) + owner.kind.size() + owner.name.size() + owner.uid.size();
+  }
+  for (const Container& c : pod.containers) {
+    size += sizeof(c) + c.name.size() + c.spec_image.size() + c.status_image.size() + c.image_id.size() + c.id.size();
+  }
+  return size;
+}
+
 absl::Status Malformed(absl::string_view what, const std::string& text) {
   return absl::InvalidArgumentError(absl::StrCat("pod: ", what, " \"", absl::CHexEscape(text.substr(0, 300)), "\""));
 }
@@ -108,6 +121,11 @@ absl::StatusOr<Pod> ParsePod(const value& json) {
   }
   pod.static_uid = StaticUid(metadata, pod.owners);
   for (const Kind& kind : kKinds) ReadContainers(spec, status, kind, pod.containers);
+  if (SizeOf(pod) > kMaxPodFactsBytes) {  // all of it: a part would count wrong
+    pod.labels = {};
+    pod.owners = {};
+    pod.containers = {};
+  }
   return pod;
 }
 

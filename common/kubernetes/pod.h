@@ -47,6 +47,11 @@ struct Pod {
   std::string static_uid;
 };
 
+// Of labels, owners and containers of one pod. Whoever makes pods may fill an object (1.5 MiB) with them, over a
+// hundred on a node, and who reads them keeps them all: a pod that says more is one that has none of the three, so its
+// containers are nobody's.
+inline constexpr size_t kMaxPodFactsBytes = size_t{256} << 10;
+
 struct PodList {
   std::vector<Pod> pods;
   std::string resource_version;  // where a watch goes on

@@ -87,7 +87,23 @@ TEST(PodTest, ALargePodHidesNoOther) {
                    R"(":{}}}]},"spec":{"containers":[{"name":"c","image":"i","args":[)", args, "]}]}}");
   SIGNET_ASSERT_OK_AND_ASSIGN(const PodList list, ParsePodList(ListOf(absl::StrCat(fat, ",", kPod))));
   ASSERT_EQ(list.pods.size(), 2u);
-  EXPECT_EQ(list.pods[0].labels.size(), 20'000u);
+  EXPECT_EQ(list.pods[0].name, "fat");
+}
+
+// Nor use up the memory of who keeps all pods of a node (W10). Once too large it is not what it was before, either.
+TEST(PodTest, OfAPodThatSaysTooMuchNothingIsKept) {
+  const auto with_labels = [](int count) {
+    std::string labels = R"("app":"web")";
+    for (int i = 0; i < count; ++i) absl::StrAppend(&labels, ",\"l", i, "\":\"", std::string(63, 'v'), "\"");
+    return absl::StrCat(R"({"metadata":{"namespace":"ns","name":"p","uid":"u","labels":{)", labels,
+                        R"(}},"spec":{"containers":[{"name":"c","image":"i"}]}})");
+  };
+  SIGNET_ASSERT_OK_AND_ASSIGN(const Pod many, ParsePod(with_labels(1000)));
+  EXPECT_EQ(many.labels.size(), 1001u);
+  SIGNET_ASSERT_OK_AND_ASSIGN(const Pod too_many, ParsePod(with_labels(10'000)));
+  EXPECT_EQ(too_many.uid, "u");
+  EXPECT_TRUE(too_many.labels.empty());
+  EXPECT_TRUE(too_many.containers.empty());
 }
 
 TEST(PodTest, ALabelMayHaveTheNameOfWhatIsLeftOut) {
