@@ -14,6 +14,7 @@ from harness.toolchain import Missing, cache, signet  # noqa: F401 - suites ask 
 
 HERE = pathlib.Path(__file__).resolve().parent.parent
 KUBERNETES_VERSION = "1.34.4"
+CONTROLLER_VERSION = "0.6.3"
 HELM_VERSION = "3.22.0"
 NODE_PROGRAMS = ("kube-apiserver", "kubelet", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubectl", "helm")
 IMAGE, SAME_IMAGE = "localhost/signet:test", "localhost/signet:same"
@@ -34,9 +35,9 @@ def debian():
 
 
 @functools.cache
-def controller(version):
+def controller():
     """The folder of spire-controller-manager: bin, crd, rbac."""
-    return _folder(f"spire-controller-manager {version}", [HERE / "controller" / "install", cache(), version])
+    return _folder(f"spire-controller-manager {CONTROLLER_VERSION}", [HERE / "controller" / "install", cache(), CONTROLLER_VERSION])
 
 
 def libraries():
@@ -80,4 +81,5 @@ def install_for_node():
     """Fetches everything a node needs: inside its network namespace nothing can be fetched."""
     kubernetes(*NODE_PROGRAMS)
     debian()
+    controller()
     image()

@@ -17,7 +17,6 @@ from harness.results import require
 from harness.system import SignetServer
 
 HERE = pathlib.Path(__file__).resolve().parent.parent
-VERSION = "0.6.3"
 TRUST_DOMAIN = "example.org"
 CLUSTER = "test"
 GROUP = "/apis/spire.spiffe.io/v1alpha1"
@@ -29,7 +28,7 @@ ACCOUNT = "controller"
 
 def run(results, context):
     with results.check("starts", abort=True):
-        installed = toolchain.controller(VERSION)
+        installed = toolchain.controller()
         api = context.api()
         folder = context.folder("controller")
         server = SignetServer(folder / "server")
