@@ -1,6 +1,6 @@
 """The suites in the order they run, cheapest and most telling first."""
 
-from . import api, attack, chart, chart_node, controller, controller_node, faults, node, node_itself, pod_sources, psat, rbac
+from . import api, attack, chart, chart_node, controller, controller_node, faults, node, node_itself, pod_faults, pod_sources, psat, rbac
 
 # name -> (function, what it shows, seconds it takes once its counterpart is installed)
 SUITES = {
@@ -13,9 +13,10 @@ SUITES = {
     "node-itself": (node_itself.run, "what they rely on of the node: pods, Services, cgroups", 30),
     "node": (node.run, "the chart on a node: attested agent, pods' SVIDs, mTLS, rotation, rolls, refusals", 120),
     "controller-node": (controller_node.run, "spire-controller-manager by the chart on a node: an object, a pod, its SVID", 60),
+    "pod-faults": (pod_faults.run, "the agent while its API server or kubelet is away, slow, wrong or hostile; 250 pods come and go", 90),
     "attack": (attack.run, "pods that would be others, and what dies during attestation: never a foreign selector", 90),
     "chart-node": (chart_node.run, "the chart on the node: resources, the agent's capability, upgrades", 120),
     "pod-sources": (pod_sources.run, "pods from the node's kubelet, and selectors by the labels of namespaces", 60),
 }
 # These need a whole node, and so root.
-NODE_SUITES = ("node-itself", "node", "controller-node", "attack", "chart-node", "pod-sources")
+NODE_SUITES = ("node-itself", "node", "controller-node", "pod-faults", "attack", "chart-node", "pod-sources")
