@@ -16,6 +16,8 @@ from harness.process import Daemon, run as run_program, wait_until
 from harness.results import require
 from harness.system import SignetServer
 
+from .chart import CHART, helm
+
 HERE = pathlib.Path(__file__).resolve().parent.parent
 TRUST_DOMAIN = "example.org"
 CLUSTER = "test"
@@ -52,17 +54,21 @@ def run(results, context):
 
 
 def prepare(api, installed):
-    """The CRDs and the role that the controller publishes, and its service account with them."""
+    """The CRDs that the controller publishes, and its service account with the rights that our chart gives it."""
     for crd in sorted((installed / "crd").glob("*.yaml")):
         api.apply(crd.read_text())
     api.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
-    for role in ("role.yaml", "leader_election_role.yaml"):
-        api.apply((installed / "rbac" / role).read_text().replace("kind: Role\n", "kind: ClusterRole\n"))
     api.make_service_account(SYSTEM, ACCOUNT)
-    for role in ("manager-role", "leader-election-role"):
-        api.apply({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": f"controller-{role}"},
-                   "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
-                   "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": SYSTEM}]})
+    api.apply(helm("template", "signet", CHART, "-n", SYSTEM, "--show-only", "templates/controller-manager-rights.yaml", "--set",
+                   f"controllerManager.enabled=true,server.serviceAccount.create=false,server.serviceAccount.name={ACCOUNT}").stdout)
+
+
+def give_published_role(api, installed):
+    """The wider one of its own, with which it may write its webhook's configuration."""
+    api.apply((installed / "rbac" / "role.yaml").read_text())
+    api.apply({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "controller-manager-role"},
+               "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "manager-role"},
+               "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": SYSTEM}]})
 
 
 class Controller:
@@ -263,6 +269,7 @@ def prefix(results, api, server, installed, folder):
 def webhook(results, api, server, installed, folder):
     """Its admission webhook stands on an SVID that our server mints and on our bundle."""
     with results.check("webhook_certificate_is_ours"):
+        give_published_role(api, installed)
         api.post("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations", {
             "metadata": {"name": WEBHOOK}, "webhooks": [{
                 "name": "vclusterspiffeid.kb.io", "admissionReviewVersions": ["v1"], "sideEffects": "None", "failurePolicy": "Ignore",
