@@ -273,7 +273,10 @@ absl::Status Agent::Parts::Reload(const AgentOptions& wanted) {
   if (!config::Differences(reloaded.node_attestor(), now.node_attestor()).empty()) node_attestor.Set(std::move(node));
   if (!config::Differences(reloaded.workload_attestors(), now.workload_attestors()).empty()) {
     attestation->Use(std::move(workloads));
-    if (reloaded.workload_attestors().has_k8s() && !now.workload_attestors().has_k8s()) health.SetReady(kPodsHealth);
+    // Of what is watched no more nothing is amiss.
+    const config::WorkloadAttestors &before = reloaded.workload_attestors(), &after = now.workload_attestors();
+    if (before.has_k8s() && !after.has_k8s()) health.SetReady(kPodsHealth);
+    if (before.k8s().namespace_labels() && !after.k8s().namespace_labels()) health.SetReady(kNamespacesHealth);
   }
   config::LogReloaded(options.config, reloaded, now, kReloadable);
   reloaded = now;
