@@ -5,10 +5,11 @@ from . import api, attack, chart, chart_node, controller, controller_node, fault
 # name -> (function, what it shows, seconds it takes once its counterpart is installed)
 SUITES = {
     "api": (api.run, "what the suites rely on: real tokens, reviews and RBAC of the API server itself", 12),
+    # Before those that make the chart's roles by themselves: helm takes over no objects of others.
+    "chart": (chart.run, "the Helm chart: lint, render, dry-run, apply, upgrade, and exactly the rights it gives", 30),
     "psat": (psat.run, "node attestation by real bound tokens: what is accepted and what is refused", 60),
     "rbac": (rbac.run, "the chart's rights are enough, and not one is too many", 40),
     "faults": (faults.run, "an API server that is away, slow, wrong or hostile: what is served on, what health and log say", 60),
-    "chart": (chart.run, "the Helm chart: lint, render, dry-run, apply, upgrade, and exactly the rights it gives", 30),
     "controller": (controller.run, "spire-controller-manager turns its objects into entries and federation relationships", 60),
     "node-itself": (node_itself.run, "what they rely on of the node: pods, Services, cgroups", 30),
     "node": (node.run, "the chart on a node: attested agent, pods' SVIDs, mTLS, rotation, rolls, refusals", 120),
