@@ -1,6 +1,7 @@
 #include "agent/token/callers.h"
 
 #include <algorithm>
+#include <mutex>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -59,6 +60,18 @@ void TokenCallers::Stop() {
     std::move(k->waiting.begin(), k->waiting.end(), std::back_inserter(left));
   }
   for (Waiter& waiter : left) waiter.done(absl::UnavailableError("the agent is stopping"));
+  AwaitLeft();
+}
+
+void TokenCallers::Leave() {
+  MutexLock lock(mutex_);
+  --within_;
+  left_.notify_all();  // within the lock: whoever waits may destroy this
+}
+
+void TokenCallers::AwaitLeft() {
+  std::unique_lock lock(mutex_.native());
+  left_.wait(lock, [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return within_ == 0; });
 }
 
 void TokenCallers::Identify(WorkloadPtr workload, std::string client_id, Identified done) {
@@ -90,13 +103,15 @@ void TokenCallers::Svid(const TokenCaller& caller, GotSvid done) {
   const std::string key = KeyOf(selectors);
   SvidPtr found;
   absl::Status refused;
-  bool is_new = false;
+  bool entered = false, is_new = false;
   {
     MutexLock lock(mutex_);
     if (stopping_) {
       refused = absl::UnavailableError("the agent is stopping");
     } else {
       std::shared_ptr<Kept>& kept = kept_[key];
+      ++within_;
+      entered = true;
       is_new = kept == nullptr;
       if (is_new) kept = std::make_shared<Kept>();
       kept->used = clock_.Steady();
@@ -110,8 +125,12 @@ void TokenCallers::Svid(const TokenCaller& caller, GotSvid done) {
       }
     }
   }
-  if (is_new) Subscribe(key, selectors);
-  if (done == nullptr) return expirer_->Wake();
+  if (entered) {
+    if (is_new) Subscribe(key, selectors);
+    if (done == nullptr) expirer_->Wake();
+    Leave();
+  }
+  if (done == nullptr) return;
   if (!refused.ok()) return done(std::move(refused));
   done(std::move(found));
 }

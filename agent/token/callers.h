@@ -3,6 +3,7 @@
 // middle of a task is nothing a workload sees. Thread-safe. Must outlive every request.
 #pragma once
 
+#include <condition_variable>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -73,6 +74,8 @@ class TokenCallers {
   void OnUpdate(const std::string& key, UpdatePtr update);
   void Subscribe(const std::string& key, const spiffe::Selectors& selectors);
   absl::Duration Expire();
+  void Leave();
+  void AwaitLeft() ABSL_NO_THREAD_SAFETY_ANALYSIS;
 
   SvidCache& cache_;
   Attestation& attestation_;
@@ -82,6 +85,8 @@ class TokenCallers {
   absl::flat_hash_map<std::string, std::shared_ptr<Kept>> kept_ ABSL_GUARDED_BY(mutex_);  // by selectors
   size_t waiting_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  size_t within_ ABSL_GUARDED_BY(mutex_) = 0;  // calls of Svid(), which go on when their waiter has been answered
+  std::condition_variable left_;
   std::unique_ptr<Worker> expirer_;
 };
 
