@@ -122,6 +122,7 @@ absl::StatusOr<Pod> ParsePod(const value& json) {
   pod.static_uid = StaticUid(metadata, pod.owners);
   for (const Kind& kind : kKinds) ReadContainers(spec, status, kind, pod.containers);
   if (SizeOf(pod) > kMaxPodFactsBytes) {  // all of it: a part would count wrong
+    pod.too_large = true;
     pod.labels = {};
     pod.owners = {};
     pod.containers = {};

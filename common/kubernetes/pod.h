@@ -45,6 +45,7 @@ struct Pod {
   // For a static pod's mirror: the uid under which the kubelet runs it (annotation kubernetes.io/config.mirror, or
   // config.hash on the kubelet's own list); empty: none. The cgroup carries this one.
   std::string static_uid;
+  bool too_large = false;  // kMaxPodFactsBytes
 };
 
 // Of labels, owners and containers of one pod. Whoever makes pods may fill an object (1.5 MiB) with them, over a

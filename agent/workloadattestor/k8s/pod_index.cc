@@ -50,9 +50,9 @@ bool AllSame(const std::vector<T>& a, const std::vector<T>& b) {
 
 // In what selectors are made of. A kubelet reports on a pod often without any of that changing.
 bool SameFacts(const Pod& a, const Pod& b) {
-  return a.uid == b.uid && a.static_uid == b.static_uid && a.name == b.name && a.namespace_name == b.namespace_name &&
-         a.node_name == b.node_name && a.service_account == b.service_account && a.labels == b.labels &&
-         AllSame(a.owners, b.owners) && AllSame(a.containers, b.containers);
+  return a.uid == b.uid && a.static_uid == b.static_uid && a.too_large == b.too_large && a.name == b.name &&
+         a.namespace_name == b.namespace_name && a.node_name == b.node_name && a.service_account == b.service_account &&
+         a.labels == b.labels && AllSame(a.owners, b.owners) && AllSame(a.containers, b.containers);
 }
 
 }  // namespace
@@ -83,6 +83,11 @@ std::optional<absl::StatusOr<PodIndex::Hit>> PodIndex::Look(const PodContainer& 
       return std::nullopt;
     }
     if (options_.namespaces && it->second->its_namespace == nullptr) return std::nullopt;
+    if (it->second->pod.too_large) {  // its containers will not be known: to wait would keep others from it
+      return absl::PermissionDeniedError(absl::StrCat("pod ", wanted.pod_uid,
+                                                      ": its labels, owners and containers are ", "larger than ",
+                                                      kubernetes::kMaxPodFactsBytes, " bytes"));
+    }
     if (!need_container) return Hit{it->second, nullptr};
     const Container* container = FindContainer(it->second->pod, wanted.container_id);
     if (container == nullptr) return std::nullopt;

@@ -102,6 +102,7 @@ TEST(PodTest, OfAPodThatSaysTooMuchNothingIsKept) {
   EXPECT_EQ(many.labels.size(), 1001u);
   SIGNET_ASSERT_OK_AND_ASSIGN(const Pod too_many, ParsePod(with_labels(10'000)));
   EXPECT_EQ(too_many.uid, "u");
+  EXPECT_TRUE(too_many.too_large);
   EXPECT_TRUE(too_many.labels.empty());
   EXPECT_TRUE(too_many.containers.empty());
 }

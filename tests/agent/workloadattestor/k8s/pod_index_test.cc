@@ -257,6 +257,19 @@ TEST_F(PodIndexTest, APodThatHasEndedIsNone) {
   EXPECT_EQ(index_.pods(), 0u);
 }
 
+TEST_F(PodIndexTest, APodThatSaysTooMuchIsRefusedAtOnce) {
+  index_.Put(MakePod(1));
+  const KnownPodPtr before = Find(Wanted(1)).get()->pod;
+  kubernetes::Pod large = MakePod(1, false);
+  large.too_large = true;
+  index_.Put(large);
+  EXPECT_TRUE(before->outdated);
+  EXPECT_THAT(Find(Wanted(1)).get().status(), StatusIs(absl::StatusCode::kPermissionDenied, HasSubstr("larger than")));
+  EXPECT_THAT(Find(Wanted(1), false).get().status(), StatusIs(absl::StatusCode::kPermissionDenied));
+  index_.Put(MakePod(1));
+  SIGNET_EXPECT_OK(Find(Wanted(1)).get());
+}
+
 // The same name is not the same pod.
 TEST_F(PodIndexTest, APodMadeAnewUnderItsNameIsAnother) {
   kubernetes::Pod old = MakePod(1), anew = MakePod(2);
