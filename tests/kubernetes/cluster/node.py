@@ -93,6 +93,8 @@ state = "/run/containerd/state"
             "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock", "podLogsDir": str(self.folder / "pods"),
             "volumePluginDir": str(self.folder / "volume-plugins"), "resolvConf": "", "clusterDNS": [NODE_ADDRESS],
             "clusterDomain": "cluster.local", "maxPods": 400, "syncFrequency": "10s", "registerNode": True,
+            # 100: no image is collected, however full the disk; nothing here could pull it again.
+            "imageGCHighThresholdPercent": 100, "imageGCLowThresholdPercent": 99,
             "evictionHard": {"nodefs.available": "1%", "imagefs.available": "1%", "memory.available": "100Mi"}}))
         self._kubelet_command = ("kubelet", [
             self._programs / "kubelet", f"--config={config}", f"--kubeconfig={api.kubeconfig(f'system:node:{self.name}', ['system:nodes'])}",

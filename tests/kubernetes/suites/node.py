@@ -38,6 +38,8 @@ def run(results, context):
     with results.check("ends"):
         run_program([EXAMPLE / "run", "--delete"], env=example.environment, timeout=90)
         node.delete_namespace(APPS)
+        for entry in signet.json("entry", "list")["entries"]:  # the next suite's pods have the same names
+            signet.signet("entry", "delete", "--id", entry["id"])
 
 
 # -- pods ---------------------------------------------------------------------------------------------------------------
