@@ -458,7 +458,10 @@ TEST_F(WebServerTest, TakesAnswersFromOtherThreadsLateNeverOrAfterTheEnd) {
   EXPECT_THAT(client.Ask(Get("/dropped")), StartsWith("HTTP/1.1 500"));
   EXPECT_THAT(client.Ask(Get("/late")), StartsWith("HTTP/1.1 503"));
   EXPECT_EQ(client.Receive(), "");
-  kept[0](WebResponse{});  // too late: nobody hears it
+  {
+    const std::lock_guard lock(mutex);
+    kept[0](WebResponse{});  // too late: nobody hears it
+  }
   RawClient second = Unix();
   ASSERT_TRUE(second.Send(Get("/late")));
   for (bool there = false; !there; absl::SleepFor(absl::Milliseconds(1))) {
