@@ -87,7 +87,8 @@ TEST_F(ServerVerbsTest, CreatesShowsChangesAndDeletesAnEntry) {
   EXPECT_THAT(created.out,
               AllOf(HasSubstr("spiffe id  spiffe://example.org/web\n"), HasSubstr("selector   unix:uid:1\n"),
                     HasSubstr("x509 ttl   30m\n"), HasSubstr("flags      admin\n")));
-  EXPECT_EQ(Cli("entry show web").out, Cli("entry show --id web").out);
+  // As JSON: the text tells how many seconds ago it was made.
+  EXPECT_EQ(Cli("entry show web --output json").out, Cli("entry show --id web --output json").out);
 
   const Result updated = Cli("entry update web --x509-ttl 0 --no-admin");
   EXPECT_EQ(updated.code, 0) << updated.err;
