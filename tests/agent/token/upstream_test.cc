@@ -69,6 +69,11 @@ class UpstreamTest : public ::testing::Test {
                     [&](auto answer) { promise.set_value(std::move(answer)); });
     return promise.get_future().get();
   }
+  // The request that came last.
+  net::WebRequest last() {
+    MutexLock lock(mutex_);
+    return last_;
+  }
   size_t connections() {
     MutexLock lock(mutex_);
     return peers_.size();
@@ -79,7 +84,7 @@ class UpstreamTest : public ::testing::Test {
   BundlePtr bundle_;
   Mutex mutex_;
   std::set<std::string> peers_ ABSL_GUARDED_BY(mutex_);
-  net::WebRequest last_;
+  net::WebRequest last_ ABSL_GUARDED_BY(mutex_);
   std::string asked_for_;
   std::string body_ = "{}";
   bool hold_ = false;
@@ -97,12 +102,12 @@ TEST_F(UpstreamTest, ShowsTheWorkloadsSvidAndPassesWhatOAuthNeeds) {
   EXPECT_EQ(answer->content_type, "application/json");
   EXPECT_EQ(answer->Header("dpop-nonce"), "n");
   EXPECT_THAT(answer->headers, SizeIs(1));
-  ASSERT_FALSE(last_.client_chain.empty());
-  EXPECT_EQ(last_.client_chain[0], held.svid->leaf());
-  EXPECT_EQ(last_.body, "a=b");
-  EXPECT_EQ(*last_.Header("dpop"), "proof");
+  ASSERT_FALSE(last().client_chain.empty());
+  EXPECT_EQ(last().client_chain[0], held.svid->leaf());
+  EXPECT_EQ(last().body, "a=b");
+  EXPECT_EQ(*last().Header("dpop"), "proof");
   EXPECT_EQ(asked_for_, "spiffe.invalid");  // of a server with a public certificate too, the SVID is wanted
-  EXPECT_EQ(*last_.Header("content-type"), "application/x-www-form-urlencoded");
+  EXPECT_EQ(*last().Header("content-type"), "application/x-www-form-urlencoded");
 }
 
 TEST_F(UpstreamTest, T6OnePoolForEachEntryAndSerial) {
@@ -111,11 +116,11 @@ TEST_F(UpstreamTest, T6OnePoolForEachEntryAndSerial) {
   EXPECT_EQ(connections(), 1u) << "kept alive";
   ASSERT_TRUE(Post(other).ok());
   EXPECT_EQ(connections(), 2u);
-  EXPECT_EQ(last_.client_chain[0], other.svid->leaf());
+  EXPECT_EQ(last().client_chain[0], other.svid->leaf());
   const HeldSvid rotated = Svid("one");
   ASSERT_TRUE(Post(rotated).ok());
   EXPECT_EQ(connections(), 3u);
-  EXPECT_EQ(last_.client_chain[0], rotated.svid->leaf());
+  EXPECT_EQ(last().client_chain[0], rotated.svid->leaf());
   ASSERT_TRUE(Post(rotated).ok());
   EXPECT_EQ(connections(), 3u);
 }
