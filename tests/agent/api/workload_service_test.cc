@@ -74,7 +74,7 @@ spiffe::Entry MakeEntry(const std::string& id, const std::string& path, const st
 std::unique_ptr<grpc::ClientContext> Context(const char* header = "true") {
   auto context = std::make_unique<grpc::ClientContext>();
   if (header != nullptr) context->AddMetadata("workload.spiffe.io", header);
-  context->set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+  context->set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(60));
   return context;
 }
 
