@@ -42,6 +42,7 @@ class WorkloadAttestor {
   // Once, when the attestor is taken into use, before the first Attest; until then it runs no thread and asks nobody: a
   // reload makes attestors only to see whether they can be made. `outdated` is to be called, from any thread and
   // without a lock held, after answers became outdated. It is quick.
+  // NOLINTNEXTLINE(performance-unnecessary-value-param): who overrides it keeps it
   virtual void Start(std::function<void()> /*outdated*/) {}
 };
 
