@@ -272,7 +272,7 @@ class GrpcServerClient final : public ServerClient {
     state->request.set_entry_id(entry_id);
     for (const std::string& value : audience) state->request.add_audience(value);
     state->connection->svid->async()->NewJWTSVID(
-        state->call.context(), &state->request, &state->response, [state](grpc::Status status) {
+        state->call.context(), &state->request, &state->response, [state](const grpc::Status& status) {
           const absl::Status result = rpc::FromTlsCall(status);
           state->done(result.ok() ? JwtFromWire(state->response.svid()) : absl::StatusOr<MintedJwt>(result));
         });
