@@ -191,7 +191,7 @@ TEST_F(PodSourcesTest, ListsThenFollowsTheWatch) {
   cluster_.Send(EventJson("MODIFIED", PodJson(2)));
   SIGNET_EXPECT_OK(waits.get());
   cluster_.Send(EventJson("MODIFIED", PodJson(1, R"("app":"other")")));
-  EXPECT_TRUE(Eventually([&] { return signals_ == 1; }));
+  EXPECT_TRUE(Eventually([&] { return signals_ == 2; }));
   cluster_.Send(EventJson("DELETED", PodJson(2)));
   EXPECT_TRUE(Eventually([&] { return index_.pods() == 1; }));
   EXPECT_EQ(cluster_.lists(), 1);
